@@ -1,0 +1,166 @@
+"""An event with its circumstances: a CloudEvent 1.0, in NATS's binary binding and as JSON.
+
+Binary: attributes are ``ce-`` headers, the event's JSON is the message. ``Nats-Msg-Id`` repeats the
+id, so that the log drops a repeated publish by itself.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from tanda.contracts import ids
+from tanda.contracts.codec import decode_event, encode_event
+from tanda.contracts.events import TYPE_NAMES, Event
+from tanda.contracts.subjects import parse_event_subject
+from tanda.contracts.times import rfc3339
+
+SPEC_VERSION = "1.0"
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Who caused an event and by what; written beside it, never needed to fold it."""
+
+    #: The service and its instance: ``/worker/7f3a``.
+    source: str
+    #: The log position of the event that this one answers to.
+    cause: int | None = None
+    #: The idempotency key or command id.
+    command: str | None = None
+    #: The person or key that asked.
+    actor: str | None = None
+    #: W3C trace context.
+    traceparent: str | None = None
+
+
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event on its way into the log.
+
+    It is refused unless ``expected_seq`` is the last position on its subject (0: the subject must be
+    new). Publishing the same ``NewEvent`` twice stores it once.
+    """
+
+    subject: str
+    event: Event
+    expected_seq: int
+    time_ms: int
+    origin: Origin
+    id: str
+
+
+def new_event(subject: str, event: Event, *, expected_seq: int, time_ms: int, origin: Origin) -> NewEvent:
+    """Gives an event its id, which is a function of all that is known of it.
+
+    The digest covers the writer and the content: two workers that start the same file write
+    different ids, so neither mistakes the other's event for its own.
+    """
+    kind = TYPE_NAMES[type(event)]
+    content = sha256(encode_event(event)).hexdigest()
+    event_id = ids.derived_id(ids.EVENT, time_ms, subject, str(expected_seq), kind, origin.source, content)
+    return NewEvent(
+        subject=subject, event=event, expected_seq=expected_seq, time_ms=time_ms, origin=origin, id=event_id
+    )
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as the log holds it."""
+
+    #: Its position in the log, from 1, without gaps.
+    seq: int
+    subject: str
+    id: str
+    #: ``tanda.FileQueued.v1``.
+    type: str
+    #: RFC 3339, UTC, milliseconds.
+    time: str
+    source: str
+    tenant: str
+    batch_id: str
+    #: None for an event of the batch itself.
+    file_id: str | None
+    event: Event
+    cause: int | None = None
+    command: str | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The event's bare name: ``FileQueued``."""
+        return type(self.event).__name__
+
+
+def to_headers(new: NewEvent) -> dict[str, str]:
+    """The CloudEvents headers of an event (the log's own headers are the adapter's)."""
+    headers = {
+        "ce-specversion": SPEC_VERSION,
+        "ce-id": new.id,
+        "ce-type": TYPE_NAMES[type(new.event)],
+        "ce-source": new.origin.source,
+        "ce-time": rfc3339(new.time_ms),
+    }
+    origin = new.origin
+    if origin.cause is not None:
+        headers["ce-cause"] = str(origin.cause)
+    if origin.command:
+        headers["ce-command"] = origin.command
+    if origin.actor:
+        headers["ce-actor"] = origin.actor
+    if origin.traceparent:
+        headers["traceparent"] = origin.traceparent
+    return headers
+
+
+def from_headers(subject: str, seq: int, headers: Mapping[str, str], data: bytes) -> Recorded:
+    """A message of the log as an event; ValueError (or its msgspec kin) where it is none of ours."""
+    tenant, batch_id, file_id = parse_event_subject(subject)
+    kind = headers["ce-type"]
+    cause = headers.get("ce-cause")
+    return Recorded(
+        seq=seq,
+        subject=subject,
+        id=headers["ce-id"],
+        type=kind,
+        time=headers["ce-time"],
+        source=headers["ce-source"],
+        tenant=tenant,
+        batch_id=batch_id,
+        file_id=file_id,
+        event=decode_event(kind, data),
+        cause=int(cause) if cause else None,
+        command=headers.get("ce-command"),
+        actor=headers.get("ce-actor"),
+        traceparent=headers.get("traceparent"),
+    )
+
+
+def recorded(new: NewEvent, seq: int) -> Recorded:
+    """What the log holds once it has accepted an event at a position."""
+    return from_headers(new.subject, seq, to_headers(new), encode_event(new.event))
+
+
+def to_cloudevent(record: Recorded) -> dict[str, Any]:
+    """The JSON envelope that clients see; ``subject`` and ``seq`` are extensions of ours."""
+    envelope: dict[str, Any] = {
+        "specversion": SPEC_VERSION,
+        "id": record.id,
+        "type": record.type,
+        "source": record.source,
+        "time": record.time,
+        "subject": record.subject,
+        "seq": record.seq,
+        "tenant": record.tenant,
+        "batchid": record.batch_id,
+    }
+    optional = {
+        "fileid": record.file_id,
+        "cause": record.cause,
+        "command": record.command,
+        "actor": record.actor,
+        "traceparent": record.traceparent,
+    }
+    envelope.update({key: value for key, value in optional.items() if value is not None})
+    envelope["datacontenttype"] = "application/json"
+    envelope["data"] = record.event
+    return envelope

@@ -1,0 +1,54 @@
+"""Identifiers: prefixed ULIDs, sortable by the time they were made.
+
+Ids are made from arguments only (time and entropy come in), so that a decision can be repeated.
+"""
+
+from hashlib import sha256
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base32, as ULID prescribes
+#: 48 bits of milliseconds and 80 of entropy, five bits a character.
+_ULID_CHARS = 26
+_ENTROPY_BYTES = 10
+
+BATCH = "bat"
+FILE = "fil"
+EVENT = "evt"
+
+
+def make_id(prefix: str, time_ms: int, entropy: bytes) -> str:
+    """``bat_01J…``: the time in milliseconds since the epoch and ten bytes of entropy."""
+    value = (time_ms << 80) | int.from_bytes(entropy[:_ENTROPY_BYTES], "big")
+    digits = [_ALPHABET[(value >> shift) & 31] for shift in range(5 * (_ULID_CHARS - 1), -1, -5)]
+    return f"{prefix}_{''.join(digits)}"
+
+
+def derived_id(prefix: str, time_ms: int, *parts: str) -> str:
+    """The same id for the same time and parts, whoever asks and however often."""
+    return make_id(prefix, time_ms, sha256("\0".join(parts).encode()).digest())
+
+
+def id_time_ms(identifier: str) -> int:
+    """The time inside an id, in milliseconds since the epoch; ValueError where it is no id of ours."""
+    _, _, ulid = identifier.partition("_")
+    if not is_id(identifier):
+        raise ValueError(f"not an id: {identifier!r}")
+    value = 0
+    for char in ulid[:10]:
+        value = value * 32 + _ALPHABET.index(char)
+    return value
+
+
+def is_id(identifier: str, prefix: str | None = None) -> bool:
+    """Whether a string has the shape of an id, of one kind where a prefix is given."""
+    head, _, ulid = identifier.partition("_")
+    if prefix is not None and head != prefix:
+        return False
+    return bool(head) and len(ulid) == _ULID_CHARS and all(char in _ALPHABET for char in ulid)
+
+
+def file_id(batch_id: str, discriminator: str) -> str:
+    """A file's id within its batch: by its index in an upload, or by its name in an open batch.
+
+    The same upload repeated gives the same ids, so that the log itself refuses the second one.
+    """
+    return derived_id(FILE, id_time_ms(batch_id), batch_id, discriminator)

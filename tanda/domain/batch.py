@@ -1,0 +1,130 @@
+"""The batch aggregate: what may be asked of a batch, and what has become of it.
+
+Its files are aggregates of their own; what a batch knows of them (how many, how many settled) comes
+in with the command. States::
+
+    (none) ──CreateBatch──▶ open ──SealBatch──▶ sealed ──CompleteBatch──▶ completed
+                                        ▲  PauseBatch/ResumeBatch: sealed ⇄ paused      │
+                                        └──────────────RetryFiles───────────────────────┘
+    open, sealed, paused ──CancelBatch──▶ cancelled ──RetryFiles──▶ sealed
+
+A batch of the wire (``queued``, ``processing`` …) is this state with its counts: see ``progress``.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from tanda.contracts import commands as c
+from tanda.contracts import events as e
+from tanda.domain.errors import Refusal, StateForbids
+
+BatchPhase = Literal["open", "sealed", "paused", "completed", "cancelled"]
+
+_ALLOWED: dict[type[c.Command], frozenset[BatchPhase | None]] = {
+    c.CreateBatch: frozenset({None}),
+    c.SealBatch: frozenset({"open"}),
+    c.PauseBatch: frozenset({"open", "sealed"}),
+    c.ResumeBatch: frozenset({"paused"}),
+    c.CancelBatch: frozenset({"open", "sealed", "paused"}),
+    c.RetryFiles: frozenset({"sealed", "paused", "completed", "cancelled"}),
+    c.CompleteBatch: frozenset({"sealed", "paused", "cancelled"}),
+    c.ArchiveSources: frozenset({"open", "sealed", "paused", "completed", "cancelled"}),
+    c.ForceArchiveSource: frozenset({"open", "sealed", "paused", "completed", "cancelled"}),
+}
+
+
+class BatchState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the next decision about a batch needs to know."""
+
+    phase: BatchPhase | None = None
+    sealed: bool = False
+    total: int = 0
+    #: Of the results: 0 before the first ones.
+    version: int = 0
+    #: The batch is complete at ``version``; false again after a retry.
+    settled: bool = False
+
+
+def initial() -> BatchState:
+    """A batch that nothing is known of."""
+    return BatchState()
+
+
+def decide(state: BatchState, command: c.Command) -> list[e.Event]:
+    """The events that a command brings about; StateForbids where the state has no arrow for it."""
+    _check(state, command)
+    match command:
+        case c.CreateBatch():
+            return [e.BatchCreated(**_fields(command))]
+        case c.SealBatch():
+            if command.total == 0:
+                raise Refusal("empty_batch", "A batch needs at least one file.")
+            return [e.BatchSealed(**_fields(command))]
+        case c.PauseBatch():
+            return [e.BatchPaused(reason=command.reason)]
+        case c.ResumeBatch():
+            return [e.BatchResumed()]
+        case c.CancelBatch():
+            return [e.BatchCancelled(reason=command.reason)]
+        case c.RetryFiles():
+            if not command.file_ids:
+                raise Refusal("empty_selection", "No file of this batch matches what is to be retried.")
+            return [e.FilesRetried(**_fields(command))]
+        case c.CompleteBatch():
+            return [e.BatchCompleted(version=state.version + 1, **_fields(command))]
+        case c.ArchiveSources():
+            return [e.SourcesArchived(sources=command.sources)]
+        case c.ForceArchiveSource():
+            return [e.SourceForceArchived(**_fields(command))]
+        case _:
+            raise TypeError(f"not a batch command: {type(command).__name__}")
+
+
+def evolve(state: BatchState, event: e.Event) -> BatchState:
+    """The state after an event; an event of no meaning here leaves it as it is."""
+    replace = msgspec.structs.replace
+    match event:
+        case e.BatchCreated():
+            return BatchState(phase="open")
+        case e.BatchSealed():
+            phase = "sealed" if state.phase == "open" else state.phase
+            return replace(state, phase=phase, sealed=True, total=event.total)
+        case e.BatchPaused():
+            return replace(state, phase="paused")
+        case e.BatchResumed():
+            return replace(state, phase="sealed" if state.sealed else "open")
+        case e.BatchCancelled():
+            return replace(state, phase="cancelled")
+        case e.FilesRetried():
+            phase = "paused" if state.phase == "paused" else "sealed"
+            return replace(state, phase=phase, settled=False)
+        case e.BatchCompleted():
+            phase = "cancelled" if state.phase == "cancelled" else "completed"
+            return replace(state, phase=phase, version=event.version, settled=True)
+        case _:
+            return state
+
+
+def _check(state: BatchState, command: c.Command) -> None:
+    if state.phase not in _ALLOWED.get(type(command), frozenset()):
+        phase = state.phase or "unknown"
+        raise StateForbids(
+            "batch_state_forbids", f"{type(command).__name__} is not possible: the batch is {phase}.", phase
+        )
+    if isinstance(command, c.CompleteBatch):
+        _check_complete(state, command)
+
+
+def _check_complete(state: BatchState, command: c.CompleteBatch) -> None:
+    if state.settled or not state.sealed:
+        raise StateForbids("batch_state_forbids", "The batch awaits no results.", str(state.phase))
+    final = sum(count for status, count in command.counts.items() if status in e.FINAL_STATUSES)
+    if final != state.total:
+        raise StateForbids(
+            "batch_not_settled", f"Only {final} of {state.total} files are settled.", str(state.phase)
+        )
+
+
+def _fields(command: c.Command) -> dict[str, Any]:
+    return {name: getattr(command, name) for name in command.__struct_fields__}

@@ -1,0 +1,206 @@
+"""What the services need of the world, as small interfaces.
+
+Each has an adapter over a real server and one in memory (``tanda.adapters``); one conformance suite
+runs over both. Every method may raise ``Unavailable``; what else it raises, it says.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from tanda.contracts.envelope import NewEvent, Recorded
+from tanda.contracts.http import Batch, BatchQuery, File, FileBlobs, FileQuery, Page, Stats
+from tanda.contracts.results import BlobRef
+from tanda.contracts.work import WorkItem
+from tanda.domain.errors import Conflict
+
+
+class Log(Protocol):
+    """The event log: one gapless sequence, optimistic concurrency on every subject."""
+
+    async def append(self, events: Sequence[NewEvent]) -> list[int]:
+        """Writes all of the events or none, and returns their positions.
+
+        Safe to repeat with the same events: what is already there counts as written. At most
+        ``APPEND_EVENTS_MAX`` at once. Raises Conflict where another event came first.
+        """
+        ...
+
+    async def append_each(self, events: Sequence[NewEvent]) -> list[int | Conflict]:
+        """Writes independent events with shared commits; each succeeds or conflicts by itself."""
+        ...
+
+    async def last(self, subject: str) -> Recorded | None:
+        """The last event of one exact subject: state and version from one read."""
+        ...
+
+    async def get(self, seq: int) -> Recorded | None:
+        """The event at a position."""
+        ...
+
+    async def position(self) -> int:
+        """The last position of the log, 0 where it is empty."""
+        ...
+
+    def read(
+        self, subject: str = "ev.>", *, after: int = 0, through: int | None = None
+    ) -> AsyncIterator[list[Recorded]]:
+        """The events of a subject filter in order, in chunks, up to ``through`` or the end as of now."""
+        ...
+
+    def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
+        """Every event after a position, in order, for ever; waits where there is none yet.
+
+        ``anchor`` is the id of the event at ``after``. Raises LogDamaged where it is not there any
+        more, where the log has gone back, or where a position is missing.
+        """
+        ...
+
+
+class Delivery(Protocol):
+    """A work item in a runner's hands."""
+
+    @property
+    def item(self) -> WorkItem: ...
+
+    async def done(self) -> None:
+        """Takes it off the queue, once its outcome is in the log."""
+        ...
+
+    async def extend(self) -> None:
+        """Keeps it for another lease."""
+        ...
+
+    async def give_back(self, delay_s: float) -> None:
+        """Lets another runner have it after a while."""
+        ...
+
+
+class WorkQueue(Protocol):
+    """The small window of released work. It may forget: the scheduler releases again from the log."""
+
+    async def put(self, items: Sequence[WorkItem]) -> None:
+        """Releases items; one that is queued or in someone's hands stays there once."""
+        ...
+
+    async def take(self, lane: str, limit: int, wait_s: float) -> list[Delivery]:
+        """Up to ``limit`` items, at once where there are any, else after at most ``wait_s``."""
+        ...
+
+    async def drop(self, tenant: str, batch_id: str) -> None:
+        """Removes a batch's items that nobody has taken."""
+        ...
+
+
+class Timer(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that becomes due: the next attempt of a file, or the start of a batch."""
+
+    tenant: str
+    batch_id: str
+    #: None for the batch itself.
+    file_id: str | None
+    #: The log position that asked for it; a timer that outlived its reason is dropped by it.
+    seq: int
+
+
+class Timers(Protocol):
+    """Alarm clocks that survive restarts; the newest setting for a file or batch wins."""
+
+    async def set(self, timer: Timer, at: str) -> None:
+        """``at`` in RFC 3339; a past time is due at once."""
+        ...
+
+    async def due(self, wait_s: float) -> list[Timer]:
+        """Timers whose time has come, each at least once; [] after ``wait_s`` without any."""
+        ...
+
+
+class Lease(Protocol):
+    """Leadership by agreement, lost within seconds of its holder's death; only an optimisation."""
+
+    async def hold(self, name: str, holder: str) -> bool:
+        """Takes or renews it; False where somebody else holds it."""
+        ...
+
+    async def release(self, name: str, holder: str) -> None: ...
+
+
+class Signals(Protocol):
+    """How far each view has come, told at once and kept nowhere."""
+
+    async def announce(self, view: str, seq: int) -> None: ...
+
+    def positions(self) -> AsyncIterator[tuple[str, int]]:
+        """Announcements as they come, for ever."""
+        ...
+
+
+class BlobStat(msgspec.Struct, frozen=True, kw_only=True):
+    """What the object store says of an object."""
+
+    key: str
+    bytes: int
+
+
+class Blobs(Protocol):
+    """The object store. Keys are built by the server only, never from a user's name."""
+
+    async def put(self, key: str, data: bytes | Path, *, sha256: str, content_type: str) -> BlobRef:
+        """Stores a whole object and verifies that it arrived; durable after the next ``barrier``."""
+        ...
+
+    async def barrier(self) -> None:
+        """Returns once everything put before is durable; empty for stores that promise it."""
+        ...
+
+    async def read(self, ref: BlobRef) -> bytes:
+        """The bytes, checked against their digest. KeyError where they are gone or damaged."""
+        ...
+
+    async def fetch(self, ref: BlobRef, path: Path) -> None:
+        """The same into a file, for bytes of any length."""
+        ...
+
+    def stream(self, ref: BlobRef, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """A range of the bytes in pieces, unchecked. KeyError where they are gone."""
+        ...
+
+    async def stat(self, key: str) -> BlobStat | None: ...
+
+    async def copy(self, source: str, target: str) -> None:
+        """Copies a whole object within the store. KeyError where the source is gone."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Removes an object; one that is not there is no error."""
+        ...
+
+    async def keys(self, prefix: str) -> list[str]: ...
+
+
+class Views(Protocol):
+    """The read models, as the gateway reads them. ``tenant`` None is the operator: every tenant."""
+
+    async def position(self) -> int:
+        """The log position that every view has reached."""
+        ...
+
+    async def batch(self, tenant: str | None, batch_id: str) -> Batch | None: ...
+
+    async def batches(self, tenant: str | None, query: BatchQuery) -> Page[Batch]: ...
+
+    async def file(self, tenant: str | None, batch_id: str, file_id: str) -> File | None: ...
+
+    async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> Page[File]: ...
+
+    async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
+        """Where a file's source, result and artifacts are."""
+        ...
+
+    async def history(self, tenant: str | None, batch_id: str, file_id: str) -> list[msgspec.Raw]:
+        """Every event of a file, oldest first, as CloudEvents JSON."""
+        ...
+
+    async def stats(self, tenant: str | None, days: int) -> Stats: ...
