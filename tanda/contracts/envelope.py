@@ -18,6 +18,10 @@ from tanda.contracts.times import rfc3339
 
 SPEC_VERSION = "1.0"
 
+#: As ``expected_seq``: the event follows another on the same subject within one append, which is
+#: atomic, so that the first one's expectation covers both.
+FOLLOWS = -1
+
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Who caused an event and by what; written beside it, never needed to fold it."""
@@ -38,7 +42,7 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event on its way into the log.
 
     It is refused unless ``expected_seq`` is the last position on its subject (0: the subject must be
-    new). Publishing the same ``NewEvent`` twice stores it once.
+    new; ``FOLLOWS``: see there). Publishing the same ``NewEvent`` twice stores it once.
     """
 
     subject: str
