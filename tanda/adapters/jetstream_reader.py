@@ -1,0 +1,196 @@
+"""Following a stream: raw pulls of an ephemeral consumer, checked for gaps, reopened after any doubt.
+
+A durable consumer would keep a second truth about the position, and redeliver out of order after a
+crash; each reader keeps its own checkpoint instead. Two overlapping pulls keep messages flowing
+while the reader works; the reader's pace bounds what is in memory.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from tanda.adapters.nats_connection import ApiError, api
+from tanda.contracts.envelope import Recorded, from_headers
+from tanda.domain.errors import LogDamaged, Unavailable
+
+_log = structlog.get_logger("tanda.log")
+
+PULL_EVENTS = 1_000
+#: Pulls in flight; the next one is asked for when half of the messages have been handed over.
+PULLS = 2
+PULL_EXPIRES_S = 30
+HEARTBEAT_S = 1
+#: Longer without a heartbeat or a message: the consumer is gone.
+STALL_S = 2.5
+INACTIVE_S = 30
+REOPEN_WAIT_S = 0.1
+_HEARTBEAT = "100"
+
+AnchorCheck = Callable[[int, str | None], Awaitable[None]]
+
+
+def to_recorded(subject: str, seq: int, headers: Mapping[str, str], data: bytes) -> Recorded:
+    """A message of the log as an event; LogDamaged where it is none of ours."""
+    try:
+        return from_headers(subject, seq, headers, data)
+    except (KeyError, ValueError) as error:
+        raise LogDamaged(f"the message at {seq} is no event: {error}") from error
+
+
+class Follower:
+    """One reader of a stream from a position on, for ever."""
+
+    def __init__(self, client: Client, stream: str, after: int) -> None:
+        self._client = client
+        self._stream = stream
+        self._seq = after
+        self._anchor: str | None = None
+        self._arrived: deque[Msg] = deque()
+        self._wake = asyncio.Event()
+        self._subscription: Subscription | None = None
+        self._consumer = ""
+        self._consumer_seq = 0
+        self._requested = 0
+        self._heard_at = 0.0
+
+    async def chunks(self, check_anchor: AnchorCheck) -> AsyncIterator[list[Recorded]]:
+        """Events in order. After a stall or a lost delivery the reader reopens at its position."""
+        while True:
+            try:
+                await self._open()
+                async for chunk in self._chunks_of_one_consumer():
+                    yield chunk
+            except (Unavailable, ApiError) as error:
+                _log.debug("the log does not answer, reopening", error=str(error))
+            await self.close()
+            await asyncio.sleep(REOPEN_WAIT_S)
+            with suppress(Unavailable, ApiError):
+                await check_anchor(self._seq, self._anchor)
+
+    async def close(self) -> None:
+        """Lets go of the consumer; the server forgets it by itself where it cannot be told."""
+        if self._subscription is None:
+            return
+        with suppress(Exception):
+            await self._subscription.unsubscribe()
+        self._subscription = None
+        if self._client.is_connected and not self._client.is_draining:
+            with suppress(Exception):
+                await self._client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}")
+
+    async def _open(self) -> None:
+        inbox = self._client.new_inbox()
+        self._consumer = "r" + inbox.rsplit(".", 1)[-1]
+        self._arrived.clear()
+        self._consumer_seq = 0
+        self._requested = 0
+        self._subscription = await self._client.subscribe(inbox, cb=self._on_message)
+        self._inbox = inbox
+        config = {
+            "name": self._consumer,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._seq + 1,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": INACTIVE_S * 10**9,
+        }
+        body = {"stream_name": self._stream, "config": config}
+        await api(self._client, f"CONSUMER.CREATE.{self._stream}.{self._consumer}", body)
+        self._heard_at = asyncio.get_running_loop().time()
+        for _ in range(PULLS):
+            await self._pull()
+
+    async def _pull(self) -> None:
+        self._requested += PULL_EVENTS
+        body = {
+            "batch": PULL_EVENTS,
+            "expires": PULL_EXPIRES_S * 10**9,
+            "idle_heartbeat": HEARTBEAT_S * 10**9,
+        }
+        await self._client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+            msgspec.json.encode(body),
+            reply=self._inbox,
+        )
+
+    async def _on_message(self, message: Msg) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        if message.reply or (message.headers or {}).get("Status") != _HEARTBEAT:
+            self._arrived.append(message)
+            self._wake.set()
+
+    async def _chunks_of_one_consumer(self) -> AsyncIterator[list[Recorded]]:
+        """Ends where the consumer has to be opened again."""
+        while True:
+            if not self._arrived and not await self._wait():
+                return
+            messages, self._arrived = self._arrived, deque()
+            self._wake.clear()
+            chunk, sound = self._take(messages)
+            while self._requested <= PULL_EVENTS * (PULLS - 1) + PULL_EVENTS // 2:
+                await self._pull()
+            if chunk:
+                yield chunk
+            if not sound:
+                return
+
+    async def _wait(self) -> bool:
+        """Waits for messages; False after a stall."""
+        loop = asyncio.get_running_loop()
+        while not self._arrived:
+            left_s = self._heard_at + STALL_S - loop.time()
+            if left_s <= 0:
+                _log.debug("the log's reader stalled, reopening", after=self._seq)
+                return False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), left_s)
+            self._wake.clear()
+        return True
+
+    def _take(self, messages: deque[Msg]) -> tuple[list[Recorded], bool]:
+        """The events among the messages; False where a delivery was lost or a pull was refused."""
+        chunk: list[Recorded] = []
+        for message in messages:
+            headers = message.headers or {}
+            if not message.reply.startswith("$JS.ACK."):
+                if not self._pull_ended(headers):
+                    return chunk, False
+                continue
+            self._requested -= 1
+            seq, consumer_seq = _positions(message.reply)
+            if consumer_seq != self._consumer_seq + 1:
+                return chunk, False
+            self._consumer_seq = consumer_seq
+            if seq != self._seq + 1:
+                raise LogDamaged(f"the log has no event at {self._seq + 1}; the next one is at {seq}")
+            record = to_recorded(message.subject, seq, headers, message.data)
+            chunk.append(record)
+            self._seq = seq
+            self._anchor = record.id
+        return chunk, True
+
+    def _pull_ended(self, headers: Mapping[str, str]) -> bool:
+        """Books a pull that ran out (408); False for anything else, which means: open again."""
+        if headers.get("Status") not in ("404", "408"):
+            return False
+        self._requested -= int(headers.get("Nats-Pending-Messages", PULL_EVENTS))
+        return True
+
+
+def _positions(reply: str) -> tuple[int, int]:
+    """Stream and consumer sequence of ``$JS.ACK.<stream>.<consumer>.<n>.<stream seq>.<consumer seq>…``.
+
+    A server with a domain puts two more tokens before the stream's name.
+    """
+    tokens = reply.split(".")
+    at = 5 if len(tokens) == 9 else 7
+    return int(tokens[at]), int(tokens[at + 1])

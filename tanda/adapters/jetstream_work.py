@@ -1,0 +1,323 @@
+"""The work queue, the timers and the leases on JetStream.
+
+WORK lives in memory: it is a window of at most a few thousand items that the scheduler can release
+again from the log at any time, and an fsync per release would cost more than the work. TIMER is a
+file: a schedule may be days away.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from tanda.adapters.jetstream import ensure_stream
+from tanda.adapters.nats_connection import ApiError, api, check_error, request, retry
+from tanda.contracts.codec import encode
+from tanda.contracts.subjects import BATCH_TOKEN, timer_subjects, work_batch_all, work_subject
+from tanda.contracts.work import WorkItem
+from tanda.domain.errors import Unavailable
+from tanda.ports import Timer
+from tanda.settings import Settings
+
+_log = structlog.get_logger("tanda.work")
+
+WORK = "WORK"
+TIMER = "TIMER"
+LEASE = "LEASE"
+#: Items in the hands of all runners together; the scheduler's window is far below.
+ACKS_PENDING_MAX = 50_000
+#: A leader that does not renew within this time has lost its lease.
+LEASE_S = 5
+#: How much longer than a pull's own expiry its end is waited for.
+PULL_GRACE_S = 1.0
+
+_ALREADY_THERE = 10077
+_WRONG_LAST = 10071
+_NOT_FOUND = (10014, 10059)
+
+
+def work_config(settings: Settings) -> dict[str, Any]:
+    """WORK: one item a subject, whatever is not there yet is refused twice."""
+    return {
+        "name": WORK,
+        "subjects": ["work.>"],
+        "retention": "workqueue",
+        "storage": "memory",
+        "num_replicas": settings.replicas,
+        "discard": "new",
+        "discard_new_per_subject": True,
+        "max_msgs_per_subject": 1,
+        "max_consumers": 1_000,
+    }
+
+
+def timer_config(settings: Settings) -> dict[str, Any]:
+    """TIMER: schedules, and what they turn into when they are due."""
+    return {
+        "name": TIMER,
+        "subjects": ["timer.>"],
+        "retention": "workqueue",
+        "storage": "file",
+        "num_replicas": settings.replicas,
+        "max_consumers": 1_000,
+        "allow_msg_schedules": True,
+        "allow_msg_ttl": True,
+    }
+
+
+def lease_config(settings: Settings) -> dict[str, Any]:
+    """LEASE: the newest word of each leader, gone when it falls silent."""
+    return {
+        "name": LEASE,
+        "subjects": ["lease.>"],
+        "storage": "memory",
+        "num_replicas": settings.replicas,
+        "max_msgs_per_subject": 1,
+        "max_age": LEASE_S * 10**9,
+        "duplicate_window": LEASE_S * 10**9,
+        "allow_direct": True,
+        "max_consumers": 1_000,
+    }
+
+
+class Pulls:
+    """One pull after the other on a durable consumer; nothing is fetched that was not asked for."""
+
+    def __init__(self, client: Client, stream: str, durable: str, config: dict[str, Any]) -> None:
+        self._client = client
+        self._stream = stream
+        self._durable = durable
+        self._config = config
+        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._subscription: Subscription | None = None
+        self._inbox = ""
+        self._requested = 0
+
+    async def take(self, limit: int, wait_s: float) -> list[Msg]:
+        """Up to ``limit`` messages, at once where there are any; [] after ``wait_s`` without."""
+        if self._subscription is None:
+            await self._open()
+        if self._requested <= 0:
+            await self._pull(limit, wait_s)
+        messages: list[Msg] = []
+        try:
+            first = await asyncio.wait_for(self._arrived.get(), wait_s + PULL_GRACE_S)
+        except TimeoutError:
+            await self._reopen()
+            return messages
+        await self._sort(first, messages)
+        while len(messages) < limit and not self._arrived.empty():
+            await self._sort(self._arrived.get_nowait(), messages)
+        return messages
+
+    async def _sort(self, message: Msg, messages: list[Msg]) -> None:
+        """A message of the stream, or the word that a pull has ended."""
+        if message.reply.startswith("$JS.ACK."):
+            self._requested -= 1
+            messages.append(message)
+            return
+        status = (message.headers or {}).get("Status")
+        self._requested = 0
+        if status not in ("404", "408"):
+            _log.debug("a pull was refused, opening again", stream=self._stream, status=status)
+            await self._reopen()
+
+    async def _pull(self, limit: int, wait_s: float) -> None:
+        self._requested = limit
+        body = msgspec.json.encode({"batch": limit, "expires": max(1, int(wait_s * 10**9))})
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
+        await self._client.publish(subject, body, reply=self._inbox)
+
+    async def _open(self) -> None:
+        body = {"stream_name": self._stream, "config": self._config | {"durable_name": self._durable}}
+        await api(self._client, f"CONSUMER.DURABLE.CREATE.{self._stream}.{self._durable}", body)
+        self._inbox = self._client.new_inbox()
+        self._arrived = asyncio.Queue()
+        self._requested = 0
+        self._subscription = await self._client.subscribe(self._inbox, cb=self._arrived.put)
+
+    async def _reopen(self) -> None:
+        """After a doubt: what is still under way comes again by its own lease."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+        self._subscription = None
+        self._requested = 0
+
+
+class JetStreamDelivery:
+    """``ports.Delivery``; its answers are sent and not waited for, since a lost one only repeats."""
+
+    def __init__(self, client: Client, message: Msg, item: WorkItem) -> None:
+        self._client = client
+        self._reply = message.reply
+        self.item = item
+
+    async def done(self) -> None:
+        await self._answer(b"+ACK")
+
+    async def extend(self) -> None:
+        await self._answer(b"+WPI")
+
+    async def give_back(self, delay_s: float) -> None:
+        await self._answer(b"-NAK " + msgspec.json.encode({"delay": int(delay_s * 10**9)}))
+
+    async def _answer(self, word: bytes) -> None:
+        try:
+            await self._client.publish(self._reply, word)
+        except Exception as error:
+            _log.debug("an answer to the work queue was not sent", error=str(error))
+
+
+class JetStreamWork:
+    """``ports.WorkQueue`` on the stream WORK."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._lanes: dict[str, Pulls] = {}
+        self._item = msgspec.json.Decoder(WorkItem)
+
+    async def ensure(self) -> None:
+        await ensure_stream(self._client, work_config(self._settings))
+
+    async def put(self, items: Sequence[WorkItem]) -> None:
+        if items:
+            await retry(lambda: self._put(items), self._settings.patience_s)
+
+    async def _put(self, items: Sequence[WorkItem]) -> None:
+        """All but the last are only sent; the last one's answer tells that the queue is there."""
+        for item in items[:-1]:
+            await self._client.publish(_subject(item), encode(item))
+        answer = await request(self._client, _subject(items[-1]), encode(items[-1]))
+        try:
+            check_error(msgspec.json.decode(answer.data))
+        except ApiError as error:
+            if error.code != _ALREADY_THERE:
+                raise Unavailable("nats", f"the work queue refused an item: {error}") from error
+
+    async def take(self, lane: str, limit: int, wait_s: float) -> list[JetStreamDelivery]:
+        pulls = self._lanes.get(lane)
+        if pulls is None:
+            pulls = self._lanes[lane] = Pulls(self._client, WORK, f"runners-{lane}", self._consumer(lane))
+        try:
+            messages = await pulls.take(limit, wait_s)
+        except ApiError as error:
+            if error.code in _NOT_FOUND:
+                await self.ensure()
+            raise Unavailable("nats", f"the work queue is not there: {error}") from error
+        return [JetStreamDelivery(self._client, one, self._item.decode(one.data)) for one in messages]
+
+    def _consumer(self, lane: str) -> dict[str, Any]:
+        return {
+            "filter_subject": f"work.{lane}.>",
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": int(self._settings.lease_s * 10**9),
+            "max_ack_pending": ACKS_PENDING_MAX,
+            "max_deliver": -1,
+            "num_replicas": self._settings.replicas,
+        }
+
+    async def drop(self, tenant: str, batch_id: str) -> None:
+        try:
+            await api(self._client, f"STREAM.PURGE.{WORK}", {"filter": work_batch_all(tenant, batch_id)})
+        except ApiError as error:
+            _log.debug("a batch's work was not dropped", batch=batch_id, error=str(error))
+
+
+class JetStreamTimers:
+    """``ports.Timers`` on the stream TIMER: JetStream's own message schedules."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        consumer = {
+            "filter_subject": "timer.due.>",
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": int(settings.lease_s * 10**9),
+            "max_ack_pending": ACKS_PENDING_MAX,
+            "max_deliver": -1,
+        }
+        self._pulls = Pulls(client, TIMER, "schedulers", consumer)
+        self._taken: list[Msg] = []
+
+    async def ensure(self) -> None:
+        await ensure_stream(self._client, timer_config(self._settings))
+
+    async def set(self, timer: Timer, at: str) -> None:
+        await retry(lambda: self._set(timer, at), self._settings.patience_s)
+
+    async def _set(self, timer: Timer, at: str) -> None:
+        subject, due = timer_subjects(timer.tenant, timer.batch_id, timer.file_id or BATCH_TOKEN)
+        headers = {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": due}
+        answer = await request(self._client, subject, encode(timer), headers=headers)
+        try:
+            check_error(msgspec.json.decode(answer.data))
+        except ApiError as error:
+            raise Unavailable("nats", f"a timer was refused: {error}") from error
+
+    async def due(self, wait_s: float) -> list[Timer]:
+        """See ``ports.Timers``. Asking again confirms what was handed out before."""
+        for message in self._taken:
+            await self._client.publish(message.reply, b"+ACK")
+        self._taken = []
+        try:
+            self._taken = await self._pulls.take(256, wait_s)
+        except ApiError as error:
+            raise Unavailable("nats", f"the timers are not there: {error}") from error
+        return [msgspec.json.decode(message.data, type=Timer) for message in self._taken]
+
+
+class JetStreamLease:
+    """``ports.Lease``: whoever wrote last, within the last five seconds, leads."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+
+    async def ensure(self) -> None:
+        await ensure_stream(self._client, lease_config(self._settings))
+
+    async def hold(self, name: str, holder: str) -> bool:
+        current = await self._current(name)
+        if current is not None and current[1] != holder:
+            return False
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(current[0] if current else 0)}
+        body = msgspec.json.encode({"holder": holder, "at": time.time()})
+        try:
+            answer = await request(self._client, f"lease.{name}", body, headers=headers)
+        except Unavailable:
+            await self.ensure()
+            raise
+        try:
+            check_error(msgspec.json.decode(answer.data))
+        except ApiError as error:
+            if error.code != _WRONG_LAST:
+                raise Unavailable("nats", f"a lease was refused: {error}") from error
+            return False
+        return True
+
+    async def release(self, name: str, holder: str) -> None:
+        current = await self._current(name)
+        if current is not None and current[1] == holder:
+            await api(self._client, f"STREAM.PURGE.{LEASE}", {"filter": f"lease.{name}"})
+
+    async def _current(self, name: str) -> tuple[int, str] | None:
+        """Position and holder of the lease as it stands."""
+        query = msgspec.json.encode({"last_by_subj": f"lease.{name}"})
+        message = await request(self._client, f"$JS.API.DIRECT.GET.{LEASE}", query)
+        headers = message.headers or {}
+        if "Status" in headers:
+            return None
+        return int(headers["Nats-Sequence"]), msgspec.json.decode(message.data)["holder"]
+
+
+def _subject(item: WorkItem) -> str:
+    return work_subject(item.lane, item.tenant, item.batch_id, item.file_id)

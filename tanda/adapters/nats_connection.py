@@ -1,0 +1,138 @@
+"""One connection to NATS, and what is said over it without JetStream: API requests and signals.
+
+nats-py's defaults leave a hung server "connected" for minutes and then give up for ever; ours notice
+it within nine seconds and never give up.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tanda.domain.errors import Unavailable
+
+_log = structlog.get_logger("tanda.nats")
+
+PING_INTERVAL_S = 3
+PINGS_OUTSTANDING_MAX = 2
+RECONNECT_WAIT_S = 0.2
+CONNECT_TIMEOUT_S = 2
+#: What may wait for the socket: an atomic chunk of 1,000 events of the largest size fits.
+PENDING_BYTES_MAX = 64 * 1024**2
+#: A JetStream API call that takes longer has no server behind it.
+API_TIMEOUT_S = 3.0
+
+T = TypeVar("T")
+_SIGNAL = "signal.view."
+
+
+class ApiError(Exception):
+    """JetStream said no; ``code`` is its ``err_code``."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"{description} ({code})")
+        self.code = code
+        self.description = description
+
+
+async def open_client(url: str, name: str) -> Client:
+    """Connects, and goes on trying for as long as there is no server."""
+    client = Client()
+
+    async def on_error(error: Exception) -> None:
+        _log.debug("NATS reported a problem", error=str(error) or type(error).__name__)
+
+    async def on_disconnect() -> None:
+        _log.warning("lost the connection to NATS, reconnecting")
+
+    async def on_reconnect() -> None:
+        _log.info("connected to NATS again")
+
+    while True:
+        try:
+            await client.connect(
+                servers=[url],
+                name=name,
+                error_cb=on_error,
+                disconnected_cb=on_disconnect,
+                reconnected_cb=on_reconnect,
+                ping_interval=PING_INTERVAL_S,
+                max_outstanding_pings=PINGS_OUTSTANDING_MAX,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_S,  # pyright: ignore[reportArgumentType] - it sleeps this long
+                connect_timeout=CONNECT_TIMEOUT_S,
+                pending_size=PENDING_BYTES_MAX,
+            )
+            return client
+        except (OSError, nats_errors.Error, TimeoutError) as error:
+            _log.warning("NATS does not answer yet", error=str(error) or type(error).__name__)
+            await asyncio.sleep(RECONNECT_WAIT_S)
+            client = Client()
+
+
+async def request(
+    client: Client, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None,
+    timeout_s: float = API_TIMEOUT_S,
+) -> Msg:  # fmt: skip
+    """A request and its answer; Unavailable where nobody answers (the outcome is then unknown)."""
+    try:
+        return await client.request(subject, data, timeout=timeout_s, headers=headers)
+    except nats_errors.NoRespondersError as error:
+        raise Unavailable("nats", "JetStream is not there") from error
+    except (nats_errors.Error, TimeoutError, OSError) as error:
+        raise Unavailable("nats", f"no answer ({type(error).__name__})") from error
+
+
+async def api(client: Client, name: str, body: Any = None) -> dict[str, Any]:
+    """One call of JetStream's JSON API (``STREAM.INFO.EVENTS`` …); ApiError where it refuses."""
+    data = b"" if body is None else msgspec.json.encode(body)
+    answer = msgspec.json.decode((await request(client, f"$JS.API.{name}", data)).data)
+    check_error(answer)
+    return answer
+
+
+def check_error(answer: dict[str, Any]) -> None:
+    """Raises the ApiError that an answer of JetStream carries."""
+    if (error := answer.get("error")) is not None:
+        raise ApiError(error.get("err_code", error.get("code", 0)), error.get("description", "refused"))
+
+
+async def retry(call: Callable[[], Awaitable[T]], patience_s: float) -> T:
+    """Repeats a call that is safe to repeat until it answers; Unavailable after ``patience_s``."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    wait_s = 0.05
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            if loop.time() + wait_s > deadline:
+                raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, 1.0)
+
+
+class NatsSignals:
+    """``ports.Signals`` over core NATS: told at once, kept nowhere."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def announce(self, view: str, seq: int) -> None:
+        try:
+            await self._client.publish(_SIGNAL + view, str(seq).encode())
+        except (nats_errors.Error, OSError) as error:
+            _log.debug("a signal was not sent", view=view, error=str(error))
+
+    async def positions(self) -> AsyncIterator[tuple[str, int]]:
+        subscription = await self._client.subscribe(_SIGNAL + "*")
+        try:
+            async for message in subscription.messages:
+                yield message.subject.removeprefix(_SIGNAL), int(message.data)
+        finally:
+            await subscription.unsubscribe()
