@@ -1,0 +1,76 @@
+"""The object store in memory: the same promises as over S3, for tests and for trying things out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from hashlib import sha256 as sha256_of
+from pathlib import Path
+
+from tanda.contracts.results import BlobRef
+from tanda.ports import BlobStat
+
+#: Pieces of a stream, as the S3 adapter gives them.
+PIECE_BYTES = 256 * 1024
+
+
+class MemoryBlobs:
+    """Objects in a dict, by key."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    async def put(self, key: str, data: bytes | Path, *, sha256: str, content_type: str) -> BlobRef:
+        content = await asyncio.to_thread(data.read_bytes) if isinstance(data, Path) else bytes(data)
+        if sha256_of(content).hexdigest() != sha256:
+            raise ValueError(f"the bytes for {key} do not have the digest that was given")
+        self.objects[key] = content
+        return BlobRef(key=key, bytes=len(content), sha256=sha256)
+
+    async def barrier(self) -> None:
+        await asyncio.sleep(0)
+
+    async def read(self, ref: BlobRef) -> bytes:
+        await asyncio.sleep(0)
+        content = self._range(ref, 0, ref.bytes)
+        if len(content) != ref.bytes or sha256_of(content).hexdigest() != ref.sha256:
+            raise KeyError(f"{ref.key}: damaged")
+        return content
+
+    async def fetch(self, ref: BlobRef, path: Path) -> None:
+        content = await self.read(ref)
+        await asyncio.to_thread(path.write_bytes, content)
+
+    async def stream(self, ref: BlobRef, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        content = self._range(ref, start, length)
+        for offset in range(0, len(content), PIECE_BYTES):
+            await asyncio.sleep(0)
+            yield content[offset : offset + PIECE_BYTES]
+
+    async def stat(self, key: str) -> BlobStat | None:
+        await asyncio.sleep(0)
+        content = self.objects.get(key)
+        return None if content is None else BlobStat(key=key, bytes=len(content))
+
+    async def copy(self, source: str, target: str) -> None:
+        await asyncio.sleep(0)
+        self.objects[target] = self.objects[source]
+
+    async def delete(self, key: str) -> None:
+        await asyncio.sleep(0)
+        self.objects.pop(key, None)
+
+    async def keys(self, prefix: str) -> list[str]:
+        await asyncio.sleep(0)
+        return sorted(key for key in self.objects if key.startswith(prefix))
+
+    async def ready(self) -> None:
+        """Always."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def _range(self, ref: BlobRef, start: int, length: int | None) -> bytes:
+        content = self.objects.get(ref.key)
+        if content is None:
+            raise KeyError(f"{ref.key}: gone")
+        end = ref.bytes if length is None else min(ref.bytes, start + length)
+        return content[ref.offset + start : ref.offset + end]
