@@ -13,7 +13,7 @@ import msgspec
 from tanda.contracts.envelope import NewEvent, Recorded
 from tanda.contracts.http import Batch, BatchQuery, File, FileBlobs, FileQuery, Page, Stats
 from tanda.contracts.results import BlobRef
-from tanda.contracts.work import WorkItem
+from tanda.contracts.work import Timer, WorkItem
 from tanda.domain.errors import Conflict
 
 
@@ -92,17 +92,6 @@ class WorkQueue(Protocol):
     async def drop(self, tenant: str, batch_id: str) -> None:
         """Removes a batch's items that nobody has taken."""
         ...
-
-
-class Timer(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that becomes due: the next attempt of a file, or the start of a batch."""
-
-    tenant: str
-    batch_id: str
-    #: None for the batch itself.
-    file_id: str | None
-    #: The log position that asked for it; a timer that outlived its reason is dropped by it.
-    seq: int
 
 
 class Timers(Protocol):

@@ -1,4 +1,4 @@
-"""What travels through the work queue: everything a runner needs, so that it reads nothing first."""
+"""What travels beside the log: work to be done, and alarms to be rung."""
 
 from typing import Any
 
@@ -8,10 +8,12 @@ from tanda.contracts.results import BlobRef
 
 #: The one lane that processors without an outside provider share.
 LANE_DEFAULT = "main"
+#: The lane of work so cheap that runners take it in groups.
+LANE_QUICK = "quick"
 
 
 class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One attempt of one file, released by the scheduler."""
+    """One attempt of one file, released by the scheduler: all a runner needs, so that it reads nothing first."""
 
     tenant: str
     batch_id: str
@@ -27,3 +29,25 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     processor: str
     options: dict[str, Any] = {}
     lane: str = LANE_DEFAULT
+
+
+class Timer(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that becomes due: the next attempt of a file, or the start of a batch."""
+
+    tenant: str
+    batch_id: str
+    #: None for the batch itself.
+    file_id: str | None
+    #: The log position that asked for it; a timer that outlived its reason is dropped by it.
+    seq: int
+
+
+class Timer(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that becomes due: the next attempt of a file, or the start of a batch."""
+
+    tenant: str
+    batch_id: str
+    #: None for the batch itself.
+    file_id: str | None
+    #: The log position that asked for it; a timer that outlived its reason is dropped by it.
+    seq: int

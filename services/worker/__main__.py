@@ -1,0 +1,124 @@
+"""The worker: a scheduler that may lead, and runners. The composition root."""
+
+import asyncio
+import importlib.metadata
+import random
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+
+import structlog
+import uvloop
+from tanda.adapters.s3 import S3Blobs
+
+from services.worker.outcomes import Outcomes
+from services.worker.runner import Runner
+from services.worker.sandbox import Sandbox
+from services.worker.scheduler import Scheduler
+from tanda import telemetry
+from tanda.adapters.nats import Connection, connect
+from tanda.contracts.results import Processor
+from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK
+from tanda.domain.errors import LogDamaged
+from tanda.settings import Settings, from_environment
+
+_log = structlog.get_logger("tanda.worker")
+
+#: What a stopping worker gives its running files; the rest goes to other workers.
+DRAIN_S = 2.0
+#: The exit code that tells the supervisor and the operator: do not go on, look at the log.
+EXIT_LOG_DAMAGED = 3
+
+
+def processors() -> dict[str, Processor]:
+    """Every installed processor by name, found by its entry point."""
+    found = importlib.metadata.entry_points(group="tanda.processors")
+    return {entry.name: entry.load()() for entry in found}
+
+
+def lanes(known: dict[str, Processor]) -> dict[str, str]:
+    """Which processors have a lane of their own: those so cheap that they run in groups."""
+    return {name: LANE_QUICK for name, one in known.items() if getattr(one, "trusted", False)}
+
+
+async def serve(settings: Settings) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit code."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    name = token_hex(4)
+    spool = Path(settings.data) / "spool" / f"worker-{name}"
+    spool.mkdir(parents=True, exist_ok=True)
+    known = processors()
+    connection = await connect(settings, f"worker-{name}")
+    sandbox = Sandbox(settings)
+    await sandbox.start({entry.name: entry.value for entry in
+                         importlib.metadata.entry_points(group="tanda.processors")})  # fmt: skip
+    _log.info("the worker is ready", worker=name, slots=settings.slots, sandbox=sandbox.level)
+    try:
+        return await _work(settings, name, spool, known, connection, sandbox, stop)
+    finally:
+        await sandbox.close()
+        await connection.close()
+        shutil.rmtree(spool, ignore_errors=True)
+
+
+async def _work(
+    settings: Settings, name: str, spool: Path, known: dict[str, Processor], connection: Connection,
+    sandbox: Sandbox, stop: asyncio.Event,
+) -> int:  # fmt: skip
+    blobs = S3Blobs(settings)
+    outcomes = Outcomes(
+        blobs=blobs, sandbox=sandbox, processors=known, settings=settings, spool=spool,
+        entropy=random.random,
+    )  # fmt: skip
+    scheduler = Scheduler(
+        log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
+        blobs=blobs, settings=settings, name=name, lanes=lanes(known),
+    )  # fmt: skip
+    limits = {LANE_DEFAULT: settings.slots, LANE_QUICK: settings.work_group_max}
+    runners = [
+        Runner(
+            log=connection.log, work=connection.work, outcomes=outcomes, settings=settings,
+            name=name, lane=lane, limit=limit,
+        )
+        for lane, limit in limits.items()
+    ]  # fmt: skip
+    tasks = [asyncio.create_task(one.run()) for one in (scheduler, *runners)]
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    code = _exit_code(tasks)
+    for task in (*tasks, stopping):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(one.drain(DRAIN_S) for one in runners))
+    await scheduler.release_lease()
+    return code
+
+
+def _exit_code(tasks: list[asyncio.Task[None]]) -> int:
+    """0 for an ordinary stop; a damaged log stops the worker with an alarm; a bug with its traceback."""
+    for task in tasks:
+        if not task.done() or task.exception() is None:
+            continue
+        error = task.exception()
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(LogDamaged):
+            error = error.subgroup(LogDamaged)
+        _log.critical("the worker stops", error=str(error), exc_info=error)
+        return EXIT_LOG_DAMAGED
+    return 0
+
+
+def main() -> int:
+    """The process's entry."""
+    settings = from_environment()
+    telemetry.configure("worker", settings.log_level)
+    with suppress(KeyboardInterrupt):
+        return uvloop.run(serve(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,146 @@
+"""From a released file to what is to be said of it: fetch, process in the sandbox, store, decide.
+
+Everything that ``FileCompleted`` names is durable when this returns.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+
+import msgspec
+import structlog
+from tanda.domain.retries import decide_retry
+
+from services.worker.sandbox import Job, Sandbox
+from tanda.contracts import commands as c
+from tanda.contracts.codec import encode
+from tanda.contracts.events import NO_RESULT
+from tanda.contracts.results import (
+    RESULT_INLINE_BYTES_MAX,
+    Artifact,
+    BlobRef,
+    Failure,
+    FileError,
+    Processor,
+    Result,
+    SourceFile,
+    StoredArtifact,
+)
+from tanda.contracts.times import rfc3339
+from tanda.contracts.work import LANE_DEFAULT, WorkItem
+from tanda.ports import Blobs
+from tanda.settings import Settings
+
+_log = structlog.get_logger("tanda.runner")
+
+_JSON = "application/json"
+
+
+class Outcomes:
+    """Turns work items into ``CompleteFile`` or ``FailFile``."""
+
+    def __init__(
+        self, *, blobs: Blobs, sandbox: Sandbox, processors: Mapping[str, Processor], settings: Settings,
+        spool: Path, entropy: Callable[[], float], clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._blobs = blobs
+        self._sandbox = sandbox
+        self._processors = processors
+        self._settings = settings
+        self._spool = spool
+        self._entropy = entropy
+        self._clock = clock
+
+    def quick(self, lane: str) -> bool:
+        """Whether a lane's work is so cheap that it goes in groups."""
+        return lane != LANE_DEFAULT
+
+    def version(self, processor: str) -> str:
+        """A processor's version; "0" for one that this worker does not have."""
+        found = self._processors.get(processor)
+        return found.version if found else "0"
+
+    async def of(self, items: Sequence[WorkItem]) -> list[c.Command]:
+        """One command for each item, in their order."""
+        return await asyncio.gather(*map(self._one, items))
+
+    async def _one(self, item: WorkItem) -> c.Command:
+        begun = time.perf_counter()
+        outcome = await self._process(item)
+        duration_ms = round((time.perf_counter() - begun) * 1000)
+        if isinstance(outcome, Failure):
+            return self._failed(item, outcome, duration_ms)
+        return await self._completed(item, outcome, duration_ms)
+
+    async def _process(self, item: WorkItem) -> Result | Failure:
+        processor = self._processors.get(item.processor)
+        if processor is None:
+            return Failure(code="unknown_processor", message=f"There is no processor named {item.processor}.")
+        if getattr(processor, "trusted", False):
+            return processor.process(_source(item, self._spool), item.options)
+        path = self._spool / token_hex(8)
+        try:
+            await self._blobs.fetch(item.source, path)
+        except KeyError:
+            message = "The stored file is gone or damaged; upload it again."
+            return Failure(code="source_missing", message=message, retryable=True)
+        try:
+            job = Job(processor=item.processor, source=_source(item, path), options=item.options)
+            return await self._sandbox.run(job)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _failed(self, item: WorkItem, failure: Failure, duration_ms: int) -> c.Command:
+        error = FileError(
+            code=failure.code or "processor_error",
+            message=failure.message or "The processor gave no reason.",
+            retryable=failure.retryable,
+        )
+        retry_ms = decide_retry(
+            error, item.attempt, attempts_max=self._settings.attempts_max,
+            now_ms=int(self._clock() * 1000), entropy=self._entropy(), retry_after_s=None,
+        )  # fmt: skip
+        retry_at = None if retry_ms is None else rfc3339(retry_ms)
+        _log.info(
+            "a file's attempt failed", batch=item.batch_id, file=item.file_id, attempt=item.attempt,
+            code=error.code, retry_at=retry_at,
+        )  # fmt: skip
+        return c.FailFile(error=error, duration_ms=duration_ms, retry_at=retry_at)
+
+    async def _completed(self, item: WorkItem, result: Result, duration_ms: int) -> c.Command:
+        body = encode(result.data)
+        digest = sha256(body).hexdigest()
+        inline = len(body) <= RESULT_INLINE_BYTES_MAX
+        artifacts = [await self._store_artifact(item, one) for one in result.artifacts]
+        ref = None if inline else await self._store(item, body, _JSON)
+        if artifacts or ref:
+            await self._blobs.barrier()
+        return c.CompleteFile(
+            processor=item.processor,
+            processor_version=self.version(item.processor),
+            duration_ms=duration_ms,
+            result_sha256=digest,
+            result_bytes=len(body),
+            result=msgspec.Raw(body) if inline else NO_RESULT,
+            result_ref=ref,
+            artifacts=artifacts,
+            warnings=result.warnings,
+        )
+
+    async def _store_artifact(self, item: WorkItem, artifact: Artifact) -> StoredArtifact:
+        blob = await self._store(item, artifact.data, artifact.content_type)
+        return StoredArtifact(name=artifact.name, content_type=artifact.content_type, blob=blob)
+
+    async def _store(self, item: WorkItem, data: bytes, content_type: str) -> BlobRef:
+        digest = sha256(data).hexdigest()
+        key = f"t/{item.tenant}/{item.batch_id}/out/{digest}"
+        return await self._blobs.put(key, data, sha256=digest, content_type=content_type)
+
+
+def _source(item: WorkItem, path: Path) -> SourceFile:
+    return SourceFile(
+        path=path, name=item.name, content_type=item.content_type, bytes=item.bytes, sha256=item.sha256
+    )

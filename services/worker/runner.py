@@ -1,0 +1,223 @@
+"""A runner: takes released files, writes that they started, has them processed, writes what came of it.
+
+The order is safe at every point: the start is in the log before any work is done, so that a killed
+worker counts; the result is durable before its event; the event is in the log before the item leaves
+the queue. Whatever is lost on the way is delivered again, and optimistic concurrency lets exactly
+one outcome stand.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from services.worker.outcomes import Outcomes
+from tanda.contracts import commands as c
+from tanda.contracts.envelope import NewEvent, Origin, new_event
+from tanda.contracts.events import Event
+from tanda.contracts.results import FileError
+from tanda.contracts.subjects import file_subject
+from tanda.contracts.work import WorkItem
+from tanda.domain import file as file_aggregate
+from tanda.domain.errors import Conflict, StateForbids, Unavailable
+from tanda.ports import Delivery, Log, WorkQueue
+from tanda.settings import Settings
+
+_log = structlog.get_logger("tanda.runner")
+
+#: How long a runner waits for work before it asks again.
+TAKE_WAIT_S = 5.0
+#: After a server that does not answer; the items come again by their own lease.
+TROUBLE_WAIT_S = 0.5
+
+
+class Run:
+    """One delivery on its way: what the log knows of the file, and at which position."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.item: WorkItem = delivery.item
+        self.state = file_aggregate.queued_state(self.item.attempt)
+        self.seq = self.item.seq
+        self.started_at = 0.0
+
+    @property
+    def subject(self) -> str:
+        return file_subject(self.item.tenant, self.item.batch_id, self.item.file_id)
+
+    def advance(self, event: Event, seq: int) -> None:
+        """Takes note of an event of this file that is in the log."""
+        self.state = file_aggregate.evolve(self.state, event)
+        self.seq = seq
+
+
+class Runner:
+    """Runs one lane of the work queue; ``limit`` files at once."""
+
+    def __init__(
+        self, *, log: Log, work: WorkQueue, outcomes: Outcomes, settings: Settings, name: str, lane: str,
+        limit: int, clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._work = work
+        self._outcomes = outcomes
+        self._settings = settings
+        self._name = name
+        self._lane = lane
+        self._limit = limit
+        self._clock = clock
+        self._origin = Origin(source=f"/worker/{name}")
+        self._free = limit
+        self._freed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Takes work for ever; cancelled to stop taking."""
+        while True:
+            while self._free <= 0:
+                self._freed.clear()
+                await self._freed.wait()
+            try:
+                deliveries = await self._work.take(self._lane, self._free, TAKE_WAIT_S)
+            except Unavailable as error:
+                _log.warning("the work queue does not answer", lane=self._lane, error=str(error))
+                await asyncio.sleep(TROUBLE_WAIT_S)
+                continue
+            if deliveries:
+                self._spawn(deliveries)
+
+    async def drain(self, wait_s: float) -> None:
+        """Lets what runs finish; what does not is given back to other runners."""
+        if self._tasks:
+            _, pending = await asyncio.wait(self._tasks, timeout=wait_s)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    def _spawn(self, deliveries: Sequence[Delivery]) -> None:
+        """Files that need a sandbox run each for itself; the quick lane goes as one group."""
+        groups = [deliveries] if self._outcomes.quick(self._lane) else [[one] for one in deliveries]
+        for group in groups:
+            self._free -= len(group)
+            task = asyncio.create_task(self._guard(group))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, group: Sequence[Delivery]) -> None:
+        """Frees the slots whatever happens; a server's absence is no fault of the file."""
+        try:
+            await self.handle(group)
+        except Unavailable as error:
+            _log.warning("work was interrupted and will come again", files=len(group), error=str(error))
+            await asyncio.gather(*(one.give_back(TROUBLE_WAIT_S) for one in group))
+        except asyncio.CancelledError:
+            await asyncio.gather(*(one.give_back(0.0) for one in group))
+            raise
+        except Exception:
+            _log.exception("a runner failed; its files will come again", files=len(group))
+        finally:
+            self._free += len(group)
+            self._freed.set()
+
+    async def handle(self, deliveries: Sequence[Delivery]) -> None:
+        """Start, process, outcome, done: for each of a group, with shared commits."""
+        runs = await self._start([Run(one) for one in deliveries])
+        if not runs:
+            return
+        heartbeat = asyncio.create_task(self._extend(runs))
+        try:
+            commands = await self._outcomes.of([run.item for run in runs])
+            await self._finish(list(zip(runs, commands, strict=True)))
+        finally:
+            heartbeat.cancel()
+
+    async def _extend(self, runs: Sequence[Run]) -> None:
+        """Keeps the lease while the work lasts."""
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 3)
+            await asyncio.gather(*(run.delivery.extend() for run in runs))
+
+    # -- the start
+
+    async def _start(self, runs: Sequence[Run]) -> list[Run]:
+        """The runs whose start is in the log; the others were somebody else's, or poison."""
+        events = [self._started(run) for run in runs]
+        outcomes = await self._log.append_each(events)
+        started: list[Run] = []
+        for run, new, outcome in zip(runs, events, outcomes, strict=True):
+            if isinstance(outcome, Conflict):
+                if await self._start_again(run):
+                    started.append(run)
+                continue
+            self._begin(run, new, outcome)
+            started.append(run)
+        return started
+
+    def _started(self, run: Run) -> NewEvent:
+        item = run.item
+        version = self._outcomes.version(item.processor)
+        command = c.StartFile(worker=self._name, processor=item.processor, processor_version=version)
+        (event,) = file_aggregate.decide(run.state, command)
+        return self._new(run, event)
+
+    def _begin(self, run: Run, new: NewEvent, seq: int) -> None:
+        run.advance(new.event, seq)
+        run.started_at = self._clock()
+
+    async def _start_again(self, run: Run) -> bool:
+        """The file is not as it was when it was released: read what it is now, and decide on that.
+
+        State and version come from one read, so that neither can be older than the other.
+        """
+        last = await self._log.last(run.subject)
+        if last is None or getattr(last.event, "attempt", 0) != run.item.attempt:
+            await run.delivery.done()
+            return False
+        run.state = file_aggregate.evolve(file_aggregate.initial(), last.event)
+        run.seq = last.seq
+        if run.state.status == "processing" and run.state.deliveries >= self._settings.deliveries_max:
+            await self._fail_poison(run)
+            return False
+        try:
+            new = self._started(run)
+        except StateForbids:
+            await run.delivery.done()
+            return False
+        outcome = (await self._log.append_each([new]))[0]
+        if isinstance(outcome, Conflict):
+            return False
+        self._begin(run, new, outcome)
+        _log.info(
+            "started a file again whose worker was lost",
+            batch=run.item.batch_id, file=run.item.file_id, delivery=run.state.deliveries,
+        )  # fmt: skip
+        return True
+
+    async def _fail_poison(self, run: Run) -> None:
+        error = FileError(
+            code="worker_lost",
+            message=f"The worker was lost {run.state.deliveries} times while it processed this file.",
+        )
+        await self._finish([(run, c.FailFile(error=error))])
+
+    # -- the outcome
+
+    async def _finish(self, results: Sequence[tuple[Run, c.Command]]) -> None:
+        """Writes the outcomes; where another event came first, that one stands and ours is dropped."""
+        events = [self._new(run, file_aggregate.decide(run.state, command)[0]) for run, command in results]
+        outcomes = await self._log.append_each(events)
+        answers: list[Coroutine[Any, Any, None]] = []
+        for (run, _), new, outcome in zip(results, events, outcomes, strict=True):
+            if isinstance(outcome, Conflict):
+                _log.info("another outcome came first", batch=run.item.batch_id, file=run.item.file_id)
+            else:
+                run.advance(new.event, outcome)
+            answers.append(run.delivery.done())
+        await asyncio.gather(*answers)
+
+    def _new(self, run: Run, event: Event) -> NewEvent:
+        return new_event(
+            run.subject, event, expected_seq=run.seq, time_ms=int(self._clock() * 1000), origin=self._origin
+        )

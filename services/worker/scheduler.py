@@ -1,0 +1,215 @@
+"""The scheduler's shell: one leader among the workers folds the log and keeps the work queue supplied.
+
+The decisions are ``tanda.domain.fair``; here they meet the clock and the servers. Losing the lease,
+a crash or two leaders at once cost nothing: the work queue holds a file once, the log takes one
+outcome, and whatever a lost queue has forgotten is released again by the sweep.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+
+from tanda import follower
+from tanda.contracts import commands as c
+from tanda.contracts.envelope import NewEvent, Origin, Recorded, new_event
+from tanda.contracts.results import FileError
+from tanda.contracts.subjects import batch_subject, file_subject
+from tanda.contracts.times import rfc3339
+from tanda.contracts.work import LANE_DEFAULT
+from tanda.domain import batch as batch_aggregate
+from tanda.domain import file as file_aggregate
+from tanda.domain.errors import StateForbids, Unavailable
+from tanda.domain.fair import Due, FairScheduler
+from tanda.ports import Blobs, Lease, Log, Timers, WorkQueue
+from tanda.settings import Settings
+
+_log = structlog.get_logger("tanda.scheduler")
+
+LEASE_NAME = "scheduler"
+#: A third of the lease: two renewals may fail before another worker leads.
+LEASE_RENEW_S = 1.5
+#: What was released and not started after this time is put into the queue again.
+RELEASED_AGE_S = 5.0
+SWEEP_EVERY_S = 1.0
+#: How long the release waits for news at most; timers and due files are looked at this often.
+TICK_S = 0.5
+TROUBLE_WAIT_S = 0.5
+
+
+class Fold:
+    """``FairScheduler`` as the follower drives it; every chunk of news wakes the release."""
+
+    def __init__(self, lanes: Mapping[str, str]) -> None:
+        self._lanes = lanes
+        self.fair = FairScheduler(lanes)
+        self.news = asyncio.Event()
+
+    def dump(self) -> bytes:
+        return self.fair.dump()
+
+    def restore(self, data: bytes) -> None:
+        self.fair = FairScheduler.restore(data, self._lanes)
+
+    def apply(self, records: Sequence[Recorded]) -> None:
+        self.fair.apply_many(records)
+        self.news.set()
+
+
+class Scheduler:
+    """Leads where it holds the lease; ``run`` never ends."""
+
+    def __init__(
+        self, *, log: Log, work: WorkQueue, timers: Timers, lease: Lease, blobs: Blobs, settings: Settings,
+        name: str, lanes: Mapping[str, str], clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._work = work
+        self._timers = timers
+        self._lease = lease
+        self._blobs = blobs
+        self._settings = settings
+        self._name = name
+        self._lanes = lanes
+        self._clock = clock
+        self._origin = Origin(source=f"/scheduler/{name}")
+
+    async def run(self) -> None:
+        """Waits for the lease, leads while it holds it, and begins again."""
+        while True:
+            if await self._holds():
+                _log.info("this worker schedules", worker=self._name)
+                await self._lead_while_held()
+                _log.info("this worker schedules no more", worker=self._name)
+            await asyncio.sleep(LEASE_RENEW_S)
+
+    async def release_lease(self) -> None:
+        """Lets another worker lead at once, instead of when the lease has run out."""
+        with suppress(Unavailable):
+            await self._lease.release(LEASE_NAME, self._name)
+
+    async def _holds(self) -> bool:
+        try:
+            return await self._lease.hold(LEASE_NAME, self._name)
+        except Unavailable as error:
+            _log.debug("the lease does not answer", error=str(error))
+            return False
+
+    async def _lead_while_held(self) -> None:
+        lead = asyncio.create_task(self.lead())
+        try:
+            while not lead.done():
+                await asyncio.wait([lead], timeout=LEASE_RENEW_S)
+                if not await self._holds():
+                    break
+        finally:
+            lead.cancel()
+            with suppress(asyncio.CancelledError):
+                await lead
+
+    async def lead(self) -> None:
+        """Folds the log and releases; ends only by an error or by being cancelled."""
+        fold = Fold(self._lanes)
+        snapshots = follower.Snapshots(self._blobs, "scheduler")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(follower.follow(self._log, snapshots, fold, self._settings))
+            tasks.create_task(self._release_for_ever(fold))
+            tasks.create_task(self._wake_by_timers(fold))
+
+    async def _wake_by_timers(self, fold: Fold) -> None:
+        """A timer that is due only wakes the release: what is due is in the fold itself."""
+        while True:
+            try:
+                if await self._timers.due(TROUBLE_WAIT_S * 10):
+                    fold.news.set()
+            except Unavailable:
+                await asyncio.sleep(TROUBLE_WAIT_S)
+
+    async def _release_for_ever(self, fold: Fold) -> None:
+        """Nothing is released before the fold has caught up: what is settled by now is not work."""
+        caught_up_at = await self._position()
+        swept_at = 0.0
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(fold.news.wait(), TICK_S)
+            fold.news.clear()
+            if fold.fair.position < caught_up_at:
+                continue
+            try:
+                await self.release(fold.fair)
+                if self._clock() - swept_at >= SWEEP_EVERY_S:
+                    swept_at = self._clock()
+                    await self._sweep(fold.fair)
+            except Unavailable as error:
+                _log.warning("a server does not answer, releasing later", error=str(error))
+                await asyncio.sleep(TROUBLE_WAIT_S)
+
+    async def _position(self) -> int:
+        while True:
+            try:
+                return await self._log.position()
+            except Unavailable:
+                await asyncio.sleep(TROUBLE_WAIT_S)
+
+    async def release(self, fair: FairScheduler) -> None:
+        """One round: fill each lane's window, set timers, do what has come due."""
+        now_ms = int(self._clock() * 1000)
+        for lane in dict.fromkeys([LANE_DEFAULT, *self._lanes.values()]):
+            room = self._settings.window - fair.in_flight(lane)
+            if room > 0 and (items := fair.release(now_ms, room, lane)):
+                await self._work.put(items)
+        for timer, at in fair.timers():
+            await self._timers.set(timer, at)
+        if due := fair.due(now_ms):
+            await self._do(due, now_ms)
+
+    async def _sweep(self, fair: FairScheduler) -> None:
+        """Puts back what the queue may have lost; what it still has stays there once."""
+        items = fair.outstanding(int(self._clock() * 1000), int(RELEASED_AGE_S * 1000))
+        if items:
+            _log.debug("releasing again what nobody has reported on", files=len(items))
+            await self._work.put(items)
+
+    async def _do(self, due: Sequence[Due], now_ms: int) -> None:
+        """Retries, cancellations, deadlines and expiries, each by the aggregate's own decision."""
+        events: list[NewEvent] = []
+        for one in due:
+            try:
+                events += await self._events_of(one, now_ms)
+            except StateForbids as refusal:
+                _log.debug("what was due is no longer possible", file=one.file_id, reason=refusal.detail)
+        if events:
+            await self._log.append_each(events)
+        for tenant, batch_id in {(one.tenant, one.batch_id) for one in due if one.kind == "cancel"}:
+            await self._work.drop(tenant, batch_id)
+
+    async def _events_of(self, due: Due, now_ms: int) -> list[NewEvent]:
+        if due.file_id is None or due.state is None:
+            return await self._expire(due, now_ms)
+        (event,) = file_aggregate.decide(due.state, _command(due))
+        subject = file_subject(due.tenant, due.batch_id, due.file_id)
+        return [
+            new_event(subject, event, expected_seq=due.seq, time_ms=now_ms, origin=self._origin)
+        ]  # fmt: skip
+
+    async def _expire(self, due: Due, now_ms: int) -> list[NewEvent]:
+        subject = batch_subject(due.tenant, due.batch_id)
+        state, seq = batch_aggregate.initial(), 0
+        async for chunk in self._log.read(subject):
+            for record in chunk:
+                state, seq = batch_aggregate.evolve(state, record.event), record.seq
+        (event,) = batch_aggregate.decide(state, c.CancelBatch(reason=f"expired at {rfc3339(now_ms)}"))
+        return [new_event(subject, event, expected_seq=seq, time_ms=now_ms, origin=self._origin)]
+
+
+def _command(due: Due) -> c.Command:
+    match due.kind:
+        case "retry":
+            return c.RequeueFile()
+        case "cancel":
+            return c.CancelFile()
+        case _:
+            error = FileError(code="confirmation_missing", message="The confirmation did not come in time.")
+            return c.FailFile(error=error)
