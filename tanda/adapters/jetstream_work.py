@@ -20,9 +20,8 @@ from tanda.adapters.jetstream import ensure_stream
 from tanda.adapters.nats_connection import ApiError, api, check_error, request, retry
 from tanda.contracts.codec import encode
 from tanda.contracts.subjects import BATCH_TOKEN, timer_subjects, work_batch_all, work_subject
-from tanda.contracts.work import WorkItem
+from tanda.contracts.work import Timer, WorkItem
 from tanda.domain.errors import Unavailable
-from tanda.ports import Timer
 from tanda.settings import Settings
 
 _log = structlog.get_logger("tanda.work")

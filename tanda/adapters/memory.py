@@ -14,9 +14,8 @@ from fnmatch import fnmatchcase
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, recorded
 from tanda.contracts.subjects import work_subject
 from tanda.contracts.times import epoch_ms
-from tanda.contracts.work import WorkItem
+from tanda.contracts.work import Timer, WorkItem
 from tanda.domain.errors import Conflict, LogDamaged
-from tanda.ports import Timer
 
 READ_CHUNK = 1_000
 LEASE_S = 5.0

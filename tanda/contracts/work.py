@@ -13,7 +13,7 @@ LANE_QUICK = "quick"
 
 
 class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One attempt of one file, released by the scheduler: all a runner needs, so that it reads nothing first."""
+    """One attempt of one file, released by the scheduler; a runner needs nothing else to begin."""
 
     tenant: str
     batch_id: str
@@ -29,17 +29,6 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     processor: str
     options: dict[str, Any] = {}
     lane: str = LANE_DEFAULT
-
-
-class Timer(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that becomes due: the next attempt of a file, or the start of a batch."""
-
-    tenant: str
-    batch_id: str
-    #: None for the batch itself.
-    file_id: str | None
-    #: The log position that asked for it; a timer that outlived its reason is dropped by it.
-    seq: int
 
 
 class Timer(msgspec.Struct, frozen=True, kw_only=True):

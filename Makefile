@@ -1,0 +1,49 @@
+# Tanda's commands. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+# The uv that installs everything else; its version is part of the lock.
+UV_VERSION := 0.13.8
+FILES ?=
+TESTS ?= tests
+
+.PHONY: help install run up test check format bench chaos docs clean
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.venv/installed: pyproject.toml uv.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(BIN)/uv sync --frozen --quiet
+	@touch $@
+
+install: .venv/installed ## put everything into .venv, pinned by the lock
+
+run: install ## start everything, process the sample batch (or FILES=path/*) and leave the console open
+	@$(BIN)/tanda demo $(FILES)
+
+up: install ## start everything and leave it running, without a sample
+	@$(BIN)/tanda up
+
+test: install ## every test that belongs to a change: unit, conformance, integration, e2e, house, a short chaos run
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: install ## the static checks: ruff, basedpyright, the house's own rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/basedpyright && $(BIN)/python -m pytest tests/house
+
+format: install ## bring the code into the house's form
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: install ## measure the pipeline, the replay and the live stream beside the servers' own limits
+	@$(BIN)/python -m bench
+
+chaos: install ## the longer chaos run: CHAOS_ROUNDS kills (40 by default)
+	@TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos --timeout=3600
+
+docs: install ## write the generated pages again
+	@$(BIN)/python -m tests.house.events_page
+
+clean: ## remove what was installed and the embedded data
+	rm -rf .venv .tanda
