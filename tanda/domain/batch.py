@@ -4,9 +4,12 @@ Its files are aggregates of their own; what a batch knows of them (how many, how
 in with the command. States::
 
     (none) ──CreateBatch──▶ open ──SealBatch──▶ sealed ──CompleteBatch──▶ completed
-                                        ▲  PauseBatch/ResumeBatch: sealed ⇄ paused      │
-                                        └──────────────RetryFiles───────────────────────┘
-    open, sealed, paused ──CancelBatch──▶ cancelled ──RetryFiles──▶ sealed
+                                        ▲                                     │
+                                        └──────────────RetryFiles─────────────┘
+    open, sealed ──PauseBatch──▶ paused ──ResumeBatch──▶ as before; sealing a paused one keeps it paused
+    open, sealed, paused ──CancelBatch──▶ cancelled ──RetryFiles, if it was sealed──▶ sealed
+
+Every batch ends in a ``BatchCompleted``, a cancelled one as well, whether or not it was ever sealed.
 
 A batch of the wire (``queued``, ``processing`` …) is this state with its counts: see ``progress``.
 """
@@ -23,7 +26,7 @@ BatchPhase = Literal["open", "sealed", "paused", "completed", "cancelled"]
 
 _ALLOWED: dict[type[c.Command], frozenset[BatchPhase | None]] = {
     c.CreateBatch: frozenset({None}),
-    c.SealBatch: frozenset({"open"}),
+    c.SealBatch: frozenset({"open", "paused"}),
     c.PauseBatch: frozenset({"open", "sealed"}),
     c.ResumeBatch: frozenset({"paused"}),
     c.CancelBatch: frozenset({"open", "sealed", "paused"}),
@@ -108,22 +111,33 @@ def evolve(state: BatchState, event: e.Event) -> BatchState:
 
 def _check(state: BatchState, command: c.Command) -> None:
     if state.phase not in _ALLOWED.get(type(command), frozenset()):
-        phase = state.phase or "unknown"
-        raise StateForbids(
-            "batch_state_forbids", f"{type(command).__name__} is not possible: the batch is {phase}.", phase
+        raise _forbids(
+            state, f"{type(command).__name__} is not possible: the batch is {state.phase or 'unknown'}."
         )
-    if isinstance(command, c.CompleteBatch):
-        _check_complete(state, command)
+    match command:
+        case c.SealBatch() if state.sealed:
+            raise _forbids(state, "SealBatch is not possible: the batch is sealed already.")
+        case c.RetryFiles() if not state.sealed:
+            raise _forbids(state, "RetryFiles is not possible: the batch was cancelled before it was whole.")
+        case c.CompleteBatch():
+            _check_complete(state, command)
+        case _:
+            pass
 
 
 def _check_complete(state: BatchState, command: c.CompleteBatch) -> None:
-    if state.settled or not state.sealed:
-        raise StateForbids("batch_state_forbids", "The batch awaits no results.", str(state.phase))
+    if state.settled or not (state.sealed or state.phase == "cancelled"):
+        raise _forbids(state, "The batch awaits no results.")
     final = sum(count for status, count in command.counts.items() if status in e.FINAL_STATUSES)
-    if final != state.total:
-        raise StateForbids(
-            "batch_not_settled", f"Only {final} of {state.total} files are settled.", str(state.phase)
-        )
+    files = sum(command.counts.values())
+    # A file that was added while the batch was being sealed is not in its total, and is waited for too.
+    if final < max(files, state.total):
+        detail = f"Only {final} of {max(files, state.total)} files are settled."
+        raise StateForbids("batch_not_settled", detail, str(state.phase))
+
+
+def _forbids(state: BatchState, detail: str) -> StateForbids:
+    return StateForbids("batch_state_forbids", detail, state.phase or "unknown")
 
 
 def _fields(command: c.Command) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.contracts.work import LANE_DEFAULT, Timer, WorkItem
-from tanda.domain.backlog import Backlog, BatchEntry, FileEntry, Kept, move_source, work_item
+from tanda.domain.backlog import Backlog, BatchEntry, BatchKey, FileEntry, Kept, move_source, work_item
 from tanda.domain.file import FileState
 
 #: What ``due`` named and nobody did is named again after this time; longer than any append takes
@@ -55,6 +55,7 @@ class _Snapshot(msgspec.Struct):
     position: int
     backlog: Kept
     timers: list[tuple[Timer, str]]
+    withdrawn: list[BatchKey]
 
 
 class FairScheduler:
@@ -66,6 +67,7 @@ class FairScheduler:
         self._lanes = dict(lanes or {})
         self._backlog = Backlog()
         self._timers: list[tuple[Timer, str]] = []
+        self._withdrawn: dict[BatchKey, None] = {}
         self._handlers: dict[type[e.Event], Callable[[Recorded, Any], None]] = {
             e.FileQueued: self._file_queued,
             e.FileStarted: self._file_started,
@@ -127,6 +129,14 @@ class FairScheduler:
                 items.append(work_item(self._backlog.batches[tenant, batch_id], file_id))
         return items
 
+    def withdrawn(self) -> list[tuple[str, str]]:
+        """Tenant and batch of those paused or cancelled since the last call.
+
+        The work queue drops their items, before the next release: what it still gives out would run.
+        """
+        withdrawn, self._withdrawn = list(self._withdrawn), {}
+        return withdrawn
+
     def unreleased(self) -> int:
         """Files that wait for their release, those of batches that may not run yet included."""
         return self._backlog.queued
@@ -175,7 +185,7 @@ class FairScheduler:
 
     def dump(self) -> bytes:
         """Everything that a successor needs, the same bytes for the same state."""
-        snapshot = _Snapshot(self.position, self._backlog.keep(), self._timers)
+        snapshot = _Snapshot(self.position, self._backlog.keep(), self._timers, list(self._withdrawn))
         return msgspec.msgpack.encode(snapshot)
 
     @classmethod
@@ -186,6 +196,7 @@ class FairScheduler:
         scheduler.position = snapshot.position
         scheduler._backlog = Backlog.restore(snapshot.backlog)
         scheduler._timers = snapshot.timers
+        scheduler._withdrawn = dict.fromkeys(snapshot.withdrawn)
         return scheduler
 
     # -- events of files --------------------------------------------------------------------------
@@ -265,6 +276,7 @@ class FairScheduler:
     def _batch_paused(self, record: Recorded, event: e.BatchPaused) -> None:
         if batch := self._find_batch(record):
             batch.paused = True
+            self._withdrawn[batch.key] = None
             files = batch.files.items()
             released = [file_id for file_id, file in files if file.flying and file.status == "queued"]
             for file_id in reversed(released):
@@ -280,6 +292,7 @@ class FairScheduler:
     def _batch_cancelled(self, record: Recorded, event: e.BatchCancelled) -> None:
         if batch := self._find_batch(record):
             batch.cancelled, batch.paused = True, False
+            self._withdrawn[batch.key] = None
             for file_id, file in batch.files.items():
                 if file.status != "processing":
                     self._backlog.take_out(batch, file_id)
