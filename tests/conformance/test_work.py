@@ -1,0 +1,179 @@
+"""What every work queue, timer, lease and signal must do: one body, in memory and on the real server."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from secrets import token_hex
+
+import pytest
+
+from tanda.adapters.memory import MemoryLease, MemorySignals, MemoryTimers, MemoryWork
+from tanda.adapters.nats import connect
+from tanda.contracts.results import BlobRef
+from tanda.contracts.times import rfc3339
+from tanda.contracts.work import Timer, WorkItem
+from tanda.ports import Delivery, Lease, Signals, Timers, WorkQueue
+from tests.stack import Stack
+
+LEASE_S = 1.0
+DEADLINE_S = 10
+
+
+@dataclass
+class Ports:
+    work: WorkQueue
+    timers: Timers
+    lease: Lease
+    signals: Signals
+
+
+@pytest.fixture(scope="module", params=["memory", "jetstream"])
+async def ports(
+    request: pytest.FixtureRequest, servers: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Ports]:
+    if request.param == "memory":
+        yield Ports(MemoryWork(LEASE_S), MemoryTimers(), MemoryLease(), MemorySignals())
+        return
+    settings = servers.settings(tmp_path_factory.mktemp("work"), lease_s=str(LEASE_S))
+    connection = await connect(settings, "test")
+    yield Ports(connection.work, connection.timers, connection.lease, connection.signals)
+    await connection.close()
+
+
+@pytest.fixture
+def lane() -> str:
+    """A lane that no other test has."""
+    return f"lane-{token_hex(4)}"
+
+
+def items(tenant: str, lane: str, count: int, batch_id: str = "bat_1") -> list[WorkItem]:
+    return [
+        WorkItem(
+            tenant=tenant, batch_id=batch_id, file_id=f"fil_{index}", seq=index + 1, attempt=1,
+            name="á.csv", content_type="text/csv", bytes=1, sha256="0", processor="noop", lane=lane,
+            source=BlobRef(key="t/x", bytes=1, sha256="0"), options={"x": [1]},
+        )
+        for index in range(count)
+    ]  # fmt: skip
+
+
+async def take(work: WorkQueue, lane: str, count: int) -> list[Delivery]:
+    """Exactly ``count`` deliveries, or the deadline."""
+    taken: list[Delivery] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while len(taken) < count and time.monotonic() < deadline:
+        taken += await work.take(lane, count - len(taken), 0.5)
+    return taken
+
+
+async def test_an_item_travels_whole(ports: Ports, tenant: str, lane: str) -> None:
+    await ports.work.put(items(tenant, lane, 1))
+    (delivery,) = await take(ports.work, lane, 1)
+    assert delivery.item == items(tenant, lane, 1)[0]
+    await delivery.done()
+    assert await ports.work.take(lane, 1, 0.2) == []
+
+
+async def test_an_item_is_there_once(ports: Ports, tenant: str, lane: str) -> None:
+    """Released twice, also while somebody has it, it is delivered once."""
+    await ports.work.put(items(tenant, lane, 3))
+    await ports.work.put(items(tenant, lane, 3))
+    taken = await take(ports.work, lane, 3)
+    await ports.work.put(items(tenant, lane, 3))
+    assert sorted(one.item.file_id for one in taken) == ["fil_0", "fil_1", "fil_2"]
+    for one in taken:
+        await one.done()
+    assert await ports.work.take(lane, 5, 0.2) == []
+
+
+async def test_nothing_is_taken_that_was_not_asked_for(ports: Ports, tenant: str, lane: str) -> None:
+    """No prefetching: what one runner has no slot for is another's."""
+    await ports.work.put(items(tenant, lane, 5))
+    first = await ports.work.take(lane, 2, 1.0)
+    assert 1 <= len(first) <= 2
+    rest = await take(ports.work, lane, 5 - len(first))
+    assert len(first) + len(rest) == 5
+    for one in (*first, *rest):
+        await one.done()
+
+
+async def test_an_abandoned_item_comes_again(ports: Ports, tenant: str, lane: str) -> None:
+    """A runner that died says nothing; after the lease another one gets the file."""
+    await ports.work.put(items(tenant, lane, 1))
+    await take(ports.work, lane, 1)
+    (again,) = await take(ports.work, lane, 1)
+    await again.done()
+
+
+async def test_a_held_item_stays_held(ports: Ports, tenant: str, lane: str) -> None:
+    """``extend`` keeps it beyond the lease."""
+    await ports.work.put(items(tenant, lane, 1))
+    (delivery,) = await take(ports.work, lane, 1)
+    held_until = time.monotonic() + 2 * LEASE_S
+    while time.monotonic() < held_until:
+        await delivery.extend()
+        assert await ports.work.take(lane, 1, LEASE_S / 4) == []
+    await delivery.done()
+
+
+async def test_given_back_it_comes_after_its_delay(ports: Ports, tenant: str, lane: str) -> None:
+    await ports.work.put(items(tenant, lane, 1))
+    (delivery,) = await take(ports.work, lane, 1)
+    await delivery.give_back(0.3)
+    (again,) = await take(ports.work, lane, 1)
+    await again.done()
+
+
+async def test_dropping_a_batch_leaves_the_others(ports: Ports, tenant: str, lane: str) -> None:
+    await ports.work.put([*items(tenant, lane, 3), *items(tenant, lane, 2, "bat_2")])
+    await ports.work.drop(tenant, "bat_1")
+    taken = await take(ports.work, lane, 2)
+    assert {one.item.batch_id for one in taken} == {"bat_2"}
+    for one in taken:
+        await one.done()
+    assert await ports.work.take(lane, 5, 0.2) == []
+
+
+async def test_a_timer_rings_when_it_is_due(ports: Ports, tenant: str) -> None:
+    """Past times ring at once, later ones later; the newest setting of a file wins."""
+    file = Timer(tenant=tenant, batch_id="bat_1", file_id="fil_1", seq=4)
+    batch = Timer(tenant=tenant, batch_id="bat_1", file_id=None, seq=1)
+    now_ms = time.time_ns() // 1_000_000
+    await ports.timers.set(file, rfc3339(now_ms + 3_600_000))
+    await ports.timers.set(file, rfc3339(now_ms + 600))
+    await ports.timers.set(batch, rfc3339(now_ms - 1000))
+    rung: list[Timer] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while len(rung) < 2 and time.monotonic() < deadline:
+        rung += [one for one in await ports.timers.due(1.0) if one.tenant == tenant]
+    assert rung == [batch, file]
+
+
+async def test_one_leads_at_a_time(ports: Ports) -> None:
+    """The lease is its holder's until it is released."""
+    name = f"lead-{token_hex(4)}"
+    assert await ports.lease.hold(name, "a")
+    assert not await ports.lease.hold(name, "b")
+    assert await ports.lease.hold(name, "a")
+    await ports.lease.release(name, "b")
+    assert not await ports.lease.hold(name, "b")
+    await ports.lease.release(name, "a")
+    assert await ports.lease.hold(name, "b")
+
+
+async def test_a_signal_reaches_who_listens(ports: Ports) -> None:
+    view = f"view-{token_hex(4)}"
+    positions = ports.signals.positions()
+
+    async def first() -> tuple[str, int]:
+        async for one in positions:
+            if one[0] == view:
+                return one
+        raise AssertionError("the signals ended")
+
+    heard = asyncio.create_task(first())
+    while not heard.done():
+        await ports.signals.announce(view, 42)
+        await asyncio.wait([heard], timeout=0.05)
+    assert heard.result() == (view, 42)
