@@ -1,0 +1,304 @@
+"""What every object store promises: one body, over memory and over a real S3 server."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from tanda.adapters.group_sync import GroupSync
+from tanda.adapters.memory_blobs import MemoryBlobs
+from tanda.adapters.s3 import SINGLE_PUT_BYTES_MAX, S3Blobs
+from tanda.contracts.results import BlobRef
+from tanda.domain.errors import Unavailable
+from tanda.embedded.folder import Folder
+from tanda.embedded.s3 import S3
+from tanda.settings import Settings, from_environment
+
+AnyBlobs = MemoryBlobs | S3Blobs
+
+
+@pytest_asyncio.fixture(scope="module")
+async def server() -> AsyncIterator[S3]:
+    folder = Path(tempfile.mkdtemp(prefix="tanda-test-"))
+    s3 = S3(Folder(folder))
+    await s3.start()
+    yield s3
+    await s3.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(params=["memory", "s3"])
+async def blobs(request: pytest.FixtureRequest, server: S3) -> AsyncIterator[AnyBlobs]:
+    if request.param == "memory":
+        yield MemoryBlobs()
+        return
+    store = S3Blobs(from_environment(server.environment()))
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def room() -> str:
+    """A prefix of this test's own."""
+    return f"test/{os.urandom(6).hex()}/"
+
+
+def digest(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+async def put(blobs: AnyBlobs, key: str, data: bytes) -> BlobRef:
+    return await blobs.put(key, data, sha256=digest(data), content_type="application/octet-stream")
+
+
+async def collect(stream: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in stream])
+
+
+@pytest.mark.parametrize("size", [0, 1, 300_000, 9_000_000])
+async def test_what_is_put_can_be_read(blobs: AnyBlobs, room: str, tmp_path: Path, size: int) -> None:
+    """The bytes come back whole by every way of reading, from bytes and from a file alike."""
+    data = os.urandom(size)
+    source = tmp_path / "source"
+    source.write_bytes(data)
+
+    ref = await put(blobs, room + "a", data)
+    again = await blobs.put(room + "b", source, sha256=digest(data), content_type="text/plain")
+    await blobs.barrier()
+
+    assert ref == BlobRef(key=room + "a", bytes=size, sha256=digest(data))
+    assert await blobs.read(ref) == data
+    assert await blobs.read(again) == data
+    assert await collect(blobs.stream(ref)) == data
+    await blobs.fetch(ref, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == data
+    stat = await blobs.stat(ref.key)
+    assert stat is not None
+    assert (stat.key, stat.bytes) == (ref.key, size)
+
+
+async def test_a_range_of_a_packed_object_is_a_blob(blobs: AnyBlobs, room: str, tmp_path: Path) -> None:
+    """A reference with an offset reads only its own bytes, and a stream any part of them."""
+    one, two = os.urandom(1_000), os.urandom(700_000)
+    await put(blobs, room + "pack", one + two + b"rest")
+    ref = BlobRef(key=room + "pack", offset=1_000, bytes=700_000, sha256=digest(two))
+
+    assert await blobs.read(ref) == two
+    await blobs.fetch(ref, tmp_path / "two")
+    assert (tmp_path / "two").read_bytes() == two
+    assert await collect(blobs.stream(ref)) == two
+    assert await collect(blobs.stream(ref, 10)) == two[10:]
+    assert await collect(blobs.stream(ref, 10, 300_000)) == two[10:300_010]
+    assert await collect(blobs.stream(ref, 699_999, 50)) == two[-1:]
+    assert await collect(blobs.stream(ref, 700_000)) == b""
+
+
+async def test_a_stream_may_be_left(blobs: AnyBlobs, room: str) -> None:
+    """A reader that stops in the middle leaves nothing behind that the next one trips over."""
+    ref = await put(blobs, room + "a", os.urandom(2_000_000))
+    for _ in range(40):
+        stream = blobs.stream(ref)
+        async for piece in stream:
+            assert len(piece) <= 256 * 1024
+            break
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert await blobs.read(ref)
+
+
+async def test_gone_is_a_key_error(blobs: AnyBlobs, room: str, tmp_path: Path) -> None:
+    """Nothing that is not there can be read, copied or mistaken for something empty."""
+    gone = BlobRef(key=room + "gone", bytes=3, sha256=digest(b"abc"))
+    for reading in (
+        lambda: blobs.read(gone),
+        lambda: blobs.fetch(gone, tmp_path / "x"),
+        lambda: collect(blobs.stream(gone)),
+        lambda: blobs.copy(gone.key, room + "target"),
+    ):
+        with pytest.raises(KeyError):
+            await reading()
+    assert await blobs.stat(gone.key) is None
+    assert await blobs.stat(room + "target") is None
+    assert not (tmp_path / "x").exists()
+    await blobs.delete(gone.key)
+
+
+async def test_damaged_is_a_key_error(blobs: AnyBlobs, room: str, tmp_path: Path) -> None:
+    """Other bytes, fewer bytes: never served as good."""
+    await put(blobs, room + "a", b"abcdef")
+    for ref in (
+        BlobRef(key=room + "a", bytes=6, sha256=digest(b"abcdeF")),
+        BlobRef(key=room + "a", bytes=9, sha256=digest(b"abcdef")),
+        BlobRef(key=room + "a", offset=100, bytes=3, sha256=digest(b"abc")),
+    ):
+        with pytest.raises(KeyError):
+            await blobs.read(ref)
+        with pytest.raises(KeyError):
+            await blobs.fetch(ref, tmp_path / "x")
+        assert not (tmp_path / "x").exists()
+
+
+async def test_bytes_of_another_digest_are_refused(blobs: AnyBlobs, room: str) -> None:
+    """A caller that names the wrong digest is wrong before anything is stored."""
+    with pytest.raises(ValueError, match="digest"):
+        await blobs.put(room + "a", b"abc", sha256=digest(b"abd"), content_type="text/plain")
+    assert await blobs.stat(room + "a") is None
+
+
+async def test_keys_copies_and_deletes(blobs: AnyBlobs, room: str) -> None:
+    """Keys under a prefix in order; a copy is whole and outlives its source; a delete may be repeated."""
+    ref = await put(blobs, room + "src/a", b"abc")
+    await put(blobs, room + "src/b", b"b")
+    await put(blobs, room + "other", b"c")
+
+    await blobs.copy(ref.key, room + "archive/a")
+    await blobs.copy(ref.key, room + "archive/a")
+    await blobs.delete(ref.key)
+    await blobs.delete(ref.key)
+
+    assert await blobs.keys(room + "src/") == [room + "src/b"]
+    assert await blobs.keys(room) == [room + "archive/a", room + "other", room + "src/b"]
+    assert await blobs.keys(room + "none/") == []
+    moved = msgspec.structs.replace(ref, key=room + "archive/a")
+    assert await blobs.read(moved) == b"abc"
+
+
+async def test_putting_again_is_harmless(blobs: AnyBlobs, room: str) -> None:
+    """Many at once, and the same key more than once."""
+    data = [f"{n % 50}".encode() for n in range(200)]
+    refs = await asyncio.gather(*(put(blobs, room + digest(one), one) for one in data))
+    assert await asyncio.gather(*(blobs.read(ref) for ref in refs)) == data
+    assert len(await blobs.keys(room)) == 50
+
+
+async def test_ready(blobs: AnyBlobs) -> None:
+    """A store that serves says so."""
+    await blobs.ready()
+
+
+# -- what only the real server can show
+
+
+async def s3(server: S3, **changes: object) -> S3Blobs:
+    return S3Blobs(msgspec.structs.replace(from_environment(server.environment()), **changes))
+
+
+async def test_a_large_object_is_a_verified_multipart_upload(server: S3, room: str, tmp_path: Path) -> None:
+    """Beyond 64 MB the parts are put together and read back; memory holds one part."""
+    blobs = await s3(server)
+    path = tmp_path / "large"
+    piece = os.urandom(1024**2)
+    with path.open("wb") as file:
+        for _ in range(SINGLE_PUT_BYTES_MAX // len(piece) + 7):
+            file.write(piece)
+    expected = digest(path.read_bytes())
+
+    ref = await blobs.put(room + "large", path, sha256=expected, content_type="application/octet-stream")
+    await blobs.copy(ref.key, room + "copy")
+    await blobs.fetch(msgspec.structs.replace(ref, key=room + "copy"), tmp_path / "back")
+
+    assert digest((tmp_path / "back").read_bytes()) == expected
+    await blobs.close()
+
+
+async def test_the_bucket_is_made(server: S3) -> None:
+    """A store without our bucket gets it with the first object."""
+    blobs = await s3(server, s3_bucket=f"tanda-{os.urandom(4).hex()}")
+    assert await blobs.keys("") == []
+    ref = await put(blobs, "a/b", b"abc")
+    assert await blobs.read(ref) == b"abc"
+    await blobs.close()
+
+
+async def test_a_server_that_is_not_there_is_unavailable_within_patience() -> None:
+    """Nobody listens: every call ends with Unavailable, not much later than the patience."""
+    blobs = S3Blobs(Settings(s3_endpoint="127.0.0.1:9", s3_access_key="a", s3_secret_key="b", patience_s=0.5))
+    begun = time.monotonic()
+    for call in (
+        lambda: put(blobs, "a", b"abc"),
+        lambda: blobs.stat("a"),
+        lambda: blobs.delete("a"),
+        lambda: blobs.keys("a"),
+        lambda: collect(blobs.stream(BlobRef(key="a", bytes=1, sha256="0"))),
+    ):
+        with pytest.raises(Unavailable):
+            await call()
+    assert time.monotonic() - begun < 5.0
+    begun = time.monotonic()
+    with pytest.raises(Unavailable):
+        await blobs.ready()
+    assert time.monotonic() - begun < 0.4
+    await blobs.close()
+
+
+async def test_wrong_credentials_are_unavailable_at_once(server: S3) -> None:
+    """What no repetition would change is not repeated."""
+    blobs = await s3(server, s3_secret_key="wrong")
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match=r"Signature|Access"):
+        await put(blobs, "a", b"abc")
+    assert time.monotonic() - begun < 2.0
+    await blobs.close()
+
+
+async def test_a_restart_of_the_server_is_waited_out(server: S3, room: str) -> None:
+    """kill -9 in the middle: a put that was under way ends well once the server is back."""
+    blobs = await s3(server, patience_s=60.0)
+    ref = await put(blobs, room + "before", b"abc")
+    assert server.process is not None
+    os.kill(server.pid, signal.SIGKILL)
+    await server.exited()
+
+    late = asyncio.create_task(put(blobs, room + "late", b"def"))
+    await server.start()
+
+    assert await blobs.read(await late) == b"def"
+    assert await blobs.read(ref) == b"abc"
+    await blobs.close()
+
+
+async def test_a_sync_covers_only_what_came_before_it() -> None:
+    """Who arrives while a sync runs gets the next one; all who wait together share one."""
+    started: list[float] = []
+
+    def sync() -> None:
+        started.append(time.monotonic())
+        time.sleep(0.05)
+
+    group = GroupSync(sync)
+
+    async def arrive(delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        arrived = time.monotonic()
+        await group.wait()
+        assert any(one >= arrived for one in started), "its sync had started before it arrived"
+
+    await asyncio.gather(*(arrive(n / 1_000) for n in range(100)))
+    assert 3 <= len(started) <= 5
+
+
+async def test_a_sync_that_fails_tells_its_own_callers_only() -> None:
+    """The next group is not failed by the last one's error."""
+    outcomes = iter([OSError("disk"), None])
+
+    def sync() -> None:
+        time.sleep(0.02)
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+
+    group = GroupSync(sync)
+    first = asyncio.create_task(group.wait())
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(group.wait())
+    with pytest.raises(OSError, match="disk"):
+        await first
+    await second
