@@ -92,11 +92,11 @@ class ColumnCounter:
     __slots__ = (
         "_distinct",
         "_distinct_max",
+        "_filled",
         "_high",
         "_low",
         "_types",
         "examples",
-        "non_empty",
         "overflown",
     )
 
