@@ -1,0 +1,152 @@
+"""Uploads that survive: an open batch, its files PUT one by one, sealed when all are there.
+
+What was to be uploaded is remembered in a small file until the seal, so that the same call after a
+lost connection or a killed process sends only what is missing.
+"""
+
+import json
+import mimetypes
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+
+from tanda.client.errors import TandaProblem, raise_for_problem
+
+CONCURRENT_MAX = 8
+PIECE_BYTES = 256 * 1024
+RETRIES = 5
+
+#: Told after every piece: the file's name and how many more of its bytes were sent.
+OnBytes = Callable[[str, int], None]
+
+
+def collect_files(paths: Iterable[str | Path]) -> list[Path]:
+    """Files of files and folders (recursively, by name); FileNotFoundError where there is none."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise FileNotFoundError(f"There is no file or folder {path}.")
+    return found
+
+
+def unique_names(files: Sequence[Path]) -> dict[str, Path]:
+    """A name for each file; a second ``a.xml`` of another folder becomes ``a (2).xml``."""
+    names: dict[str, Path] = {}
+    for file in files:
+        name, number = file.name, 1
+        while name in names:
+            number += 1
+            name = f"{file.stem} ({number}){file.suffix}"
+        names[name] = file
+    return names
+
+
+class Upload:
+    """One upload of some files, begun now or in an earlier call."""
+
+    def __init__(
+        self, http: httpx2.Client, files: Sequence[Path], fields: dict[str, Any], memory: Path | None
+    ) -> None:
+        self._http = http
+        self._names = unique_names(files)
+        self._fields = fields
+        self._memory = memory / f"{self._key()}.json" if memory else None
+
+    def run(self, on_bytes: OnBytes = lambda _name, _bytes: None) -> dict[str, Any]:
+        """Sends what is missing and seals; the batch as it then is."""
+        batch_id = self._resumed() or self._open()
+        there = self._there(batch_id)
+        for name in there & self._names.keys():
+            on_bytes(name, self._names[name].stat().st_size)
+        missing = [name for name in self._names if name not in there]
+        with ThreadPoolExecutor(CONCURRENT_MAX) as pool:
+            for _ in pool.map(lambda name: self._put(batch_id, name, on_bytes), missing):
+                pass
+        sealed = self._checked(self._http.post(f"/v1/batches/{batch_id}/seal")).json()
+        if self._memory:
+            self._memory.unlink(missing_ok=True)
+        return sealed
+
+    def _key(self) -> str:
+        """The same files (by path, size and time) with the same fields to the same place."""
+        facts = [
+            [name, str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+            for name, path in self._names.items()
+        ]
+        text = json.dumps([str(self._http.base_url), self._fields, facts], sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:32]
+
+    def _resumed(self) -> str | None:
+        """The batch of an earlier call that is still open."""
+        if self._memory is None or not self._memory.exists():
+            return None
+        batch_id = json.loads(self._memory.read_text())["batch_id"]
+        response = self._http.get(f"/v1/batches/{batch_id}")
+        if response.is_success and response.json()["status"] == "open":
+            return batch_id
+        return None
+
+    def _open(self) -> str:
+        response = self._http.post("/v1/batches", json={**self._fields, "open": True})
+        batch_id = self._checked(response).json()["id"]
+        if self._memory:
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            self._memory.write_text(json.dumps({"batch_id": batch_id}))
+        return batch_id
+
+    def _there(self, batch_id: str) -> set[str]:
+        """Names that had arrived before."""
+        return {one["name"] for one in pages(self._http, f"/v1/batches/{batch_id}/files")}
+
+    def _put(self, batch_id: str, name: str, on_bytes: OnBytes) -> None:
+        path = self._names[name]
+        headers = {
+            "Content-Type": mimetypes.guess_type(name)[0] or "application/octet-stream",
+            "Content-Length": str(path.stat().st_size),
+        }
+        url = f"/v1/batches/{batch_id}/files/{quote(name, safe='')}"
+        for attempt in range(RETRIES):
+            sent = 0
+
+            def pieces() -> Iterator[bytes]:
+                nonlocal sent
+                with path.open("rb") as file:
+                    while piece := file.read(PIECE_BYTES):
+                        sent += len(piece)
+                        on_bytes(name, len(piece))
+                        yield piece
+
+            try:
+                self._checked(self._http.put(url, content=pieces(), headers=headers))
+                return
+            except (httpx2.TransportError, TandaProblem) as error:
+                on_bytes(name, -sent)
+                refused = isinstance(error, TandaProblem) and error.status < 500
+                if refused or attempt == RETRIES - 1:
+                    raise
+
+    def _checked(self, response: httpx2.Response) -> httpx2.Response:
+        raise_for_problem(response)
+        return response
+
+
+def pages(http: httpx2.Client, path: str, params: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """Every entry of a list, page by page."""
+    query: dict[str, Any] = {"limit": 200, **(params or {})}
+    while True:
+        response = http.get(path, params=query)
+        raise_for_problem(response)
+        page = response.json()
+        yield from page["data"]
+        if not page["has_more"]:
+            return
+        query["cursor"] = page["next_cursor"]
