@@ -1,0 +1,124 @@
+"""What a child's end means: a result, or which failure. Nothing that a child sends is believed unseen."""
+
+import asyncio
+import signal
+import unicodedata
+
+import msgspec
+
+from services.worker.sandbox_child import too_large
+from services.worker.sandbox_wire import Answer, Ended, Given, Limits, Refused, answers
+from services.worker.zygote_link import Call
+from tanda.contracts.results import Artifact, Failure, Result
+
+Outcome = Result | Failure
+
+LOST = Failure(
+    code="worker_lost", message="The sandbox ended while the file was in it (zygote killed).", retryable=True
+)
+#: Decoding more than this takes milliseconds and moves off the event loop.
+_INLINE_BYTES = 256 * 1024
+#: A process that dies at this share of its memory died of it.
+_MEMORY_SHARE = 0.8
+#: How a process dies that cannot allocate: by the kernel, or by its own C or C++ library.
+_MEMORY_SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+_NAME_CHARACTERS_MAX = 255
+_MESSAGE_CHARACTERS_MAX = 1_000
+_WARNINGS_MAX = 1_000
+
+
+async def read_answer(call: Call, limits: Limits) -> Outcome:
+    """The outcome of one call."""
+    failure = _failure(call, limits)
+    if failure is not None:
+        return failure
+    if len(call.answer) > _INLINE_BYTES:
+        return await asyncio.to_thread(_decode, call.answer, limits)
+    return _decode(call.answer, limits)
+
+
+def judge(answer: Answer, limits: Limits) -> Outcome:
+    """An answer of the right shape, held against the limits; its result is JSON or it is a failure."""
+    if isinstance(answer, Refused):
+        code = answer.code.strip()[:64] or "processor_error"
+        message = (
+            answer.message.strip()[:_MESSAGE_CHARACTERS_MAX] or f"The processor gave no reason ({code})."
+        )
+        return Failure(code=code, message=message, retryable=answer.retryable)
+    large = too_large(len(answer.data), [len(artifact.data) for artifact in answer.artifacts], limits)
+    if large is not None:
+        return judge(large, limits)
+    return _result(answer)
+
+
+def _failure(call: Call, limits: Limits) -> Failure | None:
+    """Why no answer counts, or None where the child left in good order."""
+    if call.ended is None:
+        return LOST
+    if call.late:
+        return Failure(code="timeout", message=f"The file took longer than the allowed {limits.wall_s:g} s.")
+    if len(call.answer) > limits.answer_bytes:
+        allowed = f"{limits.answer_bytes:,}"
+        return Failure(
+            code="result_too_large", message=f"The answer has more than the allowed {allowed} bytes."
+        )
+    if call.ended.code < 0:
+        return _by_signal(call.ended, limits)
+    if call.ended.code > 0 or not call.answer:
+        status = call.ended.code
+        return _violation(f"The processor ended its process without an answer (exit status {status}).")
+    return None
+
+
+def _by_signal(ended: Ended, limits: Limits) -> Failure:
+    number = -ended.code
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and ended.cpu_s >= limits.cpu_s):
+        return Failure(
+            code="cpu_time", message=f"The file took more than the allowed {limits.cpu_s} s of CPU."
+        )
+    if number in _MEMORY_SIGNALS and ended.rss_bytes >= _MEMORY_SHARE * limits.memory_bytes:
+        mebibytes = limits.memory_bytes // 1024**2
+        message = f"The file needs more memory than the allowed {mebibytes:,} MiB."
+        return Failure(code="memory", message=message, retryable=True)
+    return Failure(
+        code="worker_lost", message=f"The file's process was ended by {_name(number)}.", retryable=True
+    )
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _decode(packed: bytes, limits: Limits) -> Outcome:
+    try:
+        return judge(answers.decode(packed), limits)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return _violation("The processor's answer is not one.")
+
+
+def _result(answer: Given) -> Outcome:
+    try:
+        data = msgspec.json.decode(answer.data)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return _violation("The processor's result is not JSON.")
+    if not all(_is_named(artifact) for artifact in answer.artifacts):
+        return _violation("An artifact's name or type is empty, too long or not one line of text.")
+    warnings = [warning[:_MESSAGE_CHARACTERS_MAX] for warning in answer.warnings[:_WARNINGS_MAX]]
+    return Result(data=data, artifacts=answer.artifacts, warnings=warnings)
+
+
+def _is_named(artifact: Artifact) -> bool:
+    """A name is data, yet it ends up in a download's header and perhaps in a shell."""
+    return _is_line(artifact.name) and _is_line(artifact.content_type) and "/" not in artifact.name
+
+
+def _is_line(text: str) -> bool:
+    plain = not any(unicodedata.category(character)[0] == "C" for character in text)
+    return 0 < len(text) <= _NAME_CHARACTERS_MAX and plain
+
+
+def _violation(message: str) -> Failure:
+    return Failure(code="processor_error", message=message)
