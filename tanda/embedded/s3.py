@@ -1,0 +1,169 @@
+"""SeaweedFS as ``weed mini``, for the objects.
+
+Its acknowledged PUTs are not durable: whoever needs that calls ``syncfs`` on ``sync_dir``.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tanda.embedded.binaries import program
+from tanda.embedded.folder import LOOPBACK, write_private
+from tanda.embedded.http import request
+from tanda.embedded.process import spawn
+from tanda.embedded.server import Server
+from tanda.embedded.sigv4 import signed_headers
+
+BUCKET = "tanda"
+PROBE_KEY = ".probe"
+PROBE_TIMEOUT_S = 2.0
+
+#: Every listener by its flag: a port that is not named here would be a fixed one, or 10,000 above another.
+_LISTENERS = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
+              "filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc")  # fmt: skip
+
+_FLAGS = (
+    f"-ip={LOOPBACK}",
+    f"-ip.bind={LOOPBACK}",
+    f"-bucket={BUCKET}",
+    "-master.telemetry=false",
+    # With its default of 10 s a restart took 0.3 to 15 s to the first PUT; with 1 s, never over 0.7.
+    "-master.electionTimeout=1s",
+    # Its name, not its address, so that it stays the same server on another port.
+    "-volume.id=tanda",
+    "-s3.iam=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-webdav=false",
+    "-admin.ui=false",
+)
+
+#: Go's soft limit: without it memory grew to 0.9 GB under load, with it to 367 MB.
+GO_MEMORY = "500MiB"
+
+#: Maintenance for clusters, on by default. On one disk it could only harm: vacuum is all we need.
+_JOBS_OFF = ("erasure_coding", "ec_balance", "volume_balance", "iceberg_maintenance")
+
+_SECURITY = """\
+# Written at every start. Without these keys the filer and the volume server obey anyone on this machine.
+[jwt.signing]
+key = "{volume}"
+[jwt.signing.read]
+key = "{volume_read}"
+[jwt.filer_signing]
+key = "{filer}"
+[jwt.filer_signing.read]
+key = "{filer_read}"
+[access]
+ui = false
+[filer.expose_directory_metadata]
+enabled = false
+[admin]
+user = "tanda"
+password = "{admin}"
+"""
+
+
+class S3(Server):
+    """``ready`` is a signed PUT that works; the bucket is there by then."""
+
+    name = "s3"
+    #: Usually 0.5 s.
+    ready_s = 30.0
+    #: Usually 2 s, sometimes never.
+    stop_s = 8.0
+
+    async def spawn(self) -> None:
+        self.ports = self.ports if self.process else self.folder.ports("s3", len(_LISTENERS))
+        self._prepare()
+        self.fresh_log()
+        argv = [
+            str(program("weed", "TANDA_WEED_BIN")),
+            "-logtostderr",
+            "mini",
+            f"-dir={self.sync_dir}",
+            *_FLAGS,
+        ]
+        argv += [f"-{flag}={port}" for flag, port in zip(_LISTENERS, self.ports, strict=True)]
+        env = self.own_environment() | {
+            "HOME": str(self.home),
+            "GOMEMLIMIT": GO_MEMORY,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+        self.process = await spawn(argv, env=env, log=self.log, cwd=self.home)
+
+    @property
+    def home(self) -> Path:
+        """Where it looks for its security settings."""
+        return self.folder.room("s3")
+
+    @property
+    def sync_dir(self) -> Path:
+        """Everything it stores, objects and their names."""
+        return self.home / "data"
+
+    @property
+    def access_key(self) -> str:
+        return self.folder.secret("s3-access")[:20]
+
+    @property
+    def secret_key(self) -> str:
+        return self.folder.secret("s3-secret")
+
+    def _prepare(self) -> None:
+        self.sync_dir.mkdir(mode=0o700, exist_ok=True)
+        keys = {
+            name: self.folder.secret(f"s3-{name}")
+            for name in ("volume", "volume_read", "filer", "filer_read")
+        }
+        write_private(
+            self.home / "security.toml", _SECURITY.format(admin=self.folder.secret("s3-admin"), **keys)
+        )
+        # It saves its flags and would mix an earlier run's with ours.
+        (self.sync_dir / "mini.options").unlink(missing_ok=True)
+        for job in _JOBS_OFF:
+            config = self.sync_dir / "admin" / "plugin" / "job_types" / job / "config.json"
+            config.parent.mkdir(parents=True, exist_ok=True)
+            off = {"jobType": job, "descriptorVersion": 1, "adminRuntime": {"enabled": False}}
+            config.write_text(json.dumps(off), encoding="ascii")
+
+    async def ready(self) -> bool:
+        """Puts and takes away again a little object."""
+        return await self._probe("PUT", b"ready") == 200 and await self._probe("DELETE", b"") in (200, 204)
+
+    async def _probe(self, method: str, body: bytes) -> int:
+        path = f"/{BUCKET}/{PROBE_KEY}"
+        headers = signed_headers(
+            method, self.endpoint, path, body,
+            access_key=self.access_key, secret_key=self.secret_key, now=datetime.now(UTC),
+        )  # fmt: skip
+        address = (LOOPBACK, self.ports[0])
+        status, _ = await request(
+            method, address, path, headers=headers, body=body, timeout_s=PROBE_TIMEOUT_S
+        )
+        return status
+
+    async def stop(self, within_s: float | None = None) -> bool:
+        clean = await super().stop(within_s)
+        self._remove_sockets()
+        return clean
+
+    def _remove_sockets(self) -> None:
+        """It leaves sockets there, named after its ports."""
+        for port in self.ports if self.process else []:
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - where it puts them
+                left.unlink(missing_ok=True)
+
+    @property
+    def endpoint(self) -> str:
+        return f"{LOOPBACK}:{self.ports[0]}"
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "TANDA_S3_ENDPOINT": self.endpoint,
+            "TANDA_S3_ACCESS_KEY": self.access_key,
+            "TANDA_S3_SECRET_KEY": self.secret_key,
+            "TANDA_S3_BUCKET": BUCKET,
+            "TANDA_S3_SYNC_DIR": str(self.sync_dir),
+        }
