@@ -1,0 +1,1 @@
+"""Guesses an invoice's facts from a page's text: conservative, null rather than wrong."""
