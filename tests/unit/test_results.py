@@ -14,7 +14,7 @@ from tanda.adapters.memory_blobs import MemoryBlobs
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import LogDamaged, NotFound
-from tanda.results import Built, ResultLost, ResultsCache, build, results_key, sweep
+from tanda.results import Built, ResultLost, ResultsCache, build, sweep
 from tests.batch_story import BatchStory
 
 
@@ -69,8 +69,7 @@ async def document(story: BatchStory, spool: Path, version: int = 1, through: in
 
 
 async def stored(story: BatchStory, spool: Path, version: int, through: int) -> BlobRef:
-    built = await document(story, spool, version, through)
-    return built.ref(results_key(story.tenant, story.batch_id, version))
+    return (await document(story, spool, version, through)).ref
 
 
 async def test_says_what_became_of_every_file_in_upload_order(story: BatchStory, tmp_path: Path) -> None:

@@ -1,0 +1,14 @@
+"""The result JSON of a batch: built from the log alone, stored once per version, rebuilt when gone.
+
+Built from the same events it is the same bytes, whoever builds it and however often: nothing in it
+comes from a clock, from an order of arrival or from the build. One pass over the batch's events keeps
+a light record of each file and spools the results themselves, so that memory stays small however
+large they are; then the document is written in upload order::
+
+    log.read(batch) ──▶ fold ──▶ spool ──▶ temporary file ──▶ blobs ──▶ BatchCompleted
+"""
+
+from tanda.results.cache import CONTENT_TYPE, ResultsCache
+from tanda.results.document import Built, ResultLost, build, results_key, sweep
+
+__all__ = ["CONTENT_TYPE", "Built", "ResultLost", "ResultsCache", "build", "results_key", "sweep"]

@@ -1,0 +1,243 @@
+"""Building the document: one pass over the batch's events, then a temporary file in upload order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile
+
+import msgspec
+
+from tanda.contracts.codec import encode
+from tanda.contracts.events import FINAL_STATUSES, FileStatus
+from tanda.contracts.results import BlobRef
+from tanda.contracts.subjects import batch_all
+from tanda.domain.errors import LogDamaged, NotFound, WorldFailure
+from tanda.ports import Blobs, Log
+from tanda.results.fold import DocumentFile, DocumentFold, Spooled
+
+#: Inline results of one build that stay in memory; beyond it they are on disk.
+_SPOOL_BYTES = 32 * 1024**2
+#: The document is hashed and written in pieces of about this size.
+_PIECE_BYTES = 1024**2
+_TEMPORARY = "results-"
+
+
+class ResultLost(WorldFailure):
+    """A file's result is neither in the log nor in the object store; no document can tell of it."""
+
+    def __init__(self, batch_id: str, file_id: str, key: str) -> None:
+        super().__init__(f"{batch_id}: the result of {file_id} is gone or damaged: {key}")
+        self.batch_id = batch_id
+        self.file_id = file_id
+        self.key = key
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """A result JSON on this machine's disk; whoever asked for it discards it."""
+
+    path: Path
+    tenant: str
+    batch_id: str
+    bytes: int
+    sha256: str
+    version: int
+    through_seq: int
+    #: Files by status; the statuses that nothing is in are left out.
+    counts: dict[FileStatus, int]
+
+    @property
+    def ref(self) -> BlobRef:
+        """Where it is once it is stored."""
+        key = results_key(self.tenant, self.batch_id, self.version, self.sha256)
+        return BlobRef(key=key, bytes=self.bytes, sha256=self.sha256)
+
+    def discard(self) -> None:
+        """Removes the file; one that is gone already is no error."""
+        self.path.unlink(missing_ok=True)
+
+
+def results_key(tenant: str, batch_id: str, version: int, sha256: str) -> str:
+    """Where a version of a batch's result JSON is in the object store; readers take it from the event.
+
+    With its digest, so that a writer which lost the race for a version (stopped for a while, say)
+    never overwrites what ``BatchCompleted`` names.
+    """
+    return f"t/{tenant}/{batch_id}/results/v{version}/{sha256[:16]}/{batch_id}_resultados.json"
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+    attempt: int
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """An entry up to its result, which is put in as it is."""
+
+    lote_id: str
+    archivo_id: str
+    nombre: str
+    indice: int
+    estado: FileStatus
+    intentos: int
+    sha256: str | None
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    lote_id: str
+    name: str
+    generated_at: str
+    version: int
+    through_seq: int
+    counts: dict[str, int]
+    processor_versions: dict[str, str]
+
+
+class _Document:
+    """The temporary file, its length and its digest; gathers small pieces before it writes."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = NamedTemporaryFile(dir=folder, prefix=_TEMPORARY, suffix=".json", delete=False)  # noqa: SIM115
+        self.path = Path(self._file.name)
+        self.bytes = 0
+        self._digest = sha256()
+        self._pieces: list[bytes] = []
+        self._gathered = 0
+
+    async def write(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._gathered += len(piece)
+        if self._gathered >= _PIECE_BYTES:
+            await self._flush()
+
+    async def finish(self) -> str:
+        """Closes the file and returns its digest."""
+        await self._flush()
+        await asyncio.to_thread(self._file.close)
+        return self._digest.hexdigest()
+
+    def abandon(self) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    async def _flush(self) -> None:
+        pieces, self._pieces, self._gathered = self._pieces, [], 0
+        await asyncio.to_thread(self._write, b"".join(pieces))
+
+    def _write(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._file.write(data)
+        self.bytes += len(data)
+
+
+async def build(
+    log: Log,
+    blobs: Blobs,
+    spool: Path,
+    tenant: str,
+    batch_id: str,
+    *,
+    version: int,
+    through_seq: int | None = None,
+) -> Built:
+    """Builds the document of a batch as of a position, or as of now.
+
+    Raises NotFound where there is no such batch, LogDamaged where the log does not hold the batch's
+    event at ``through_seq``, ResultLost where a large result is gone.
+    """
+    await asyncio.to_thread(spool.mkdir, parents=True, exist_ok=True)
+    with SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(spool)) as results:
+        fold = DocumentFold(batch_id, results)
+        async for records in log.read(batch_all(tenant, batch_id), through=through_seq):
+            fold.apply(records)
+        if fold.name is None:
+            raise NotFound("batch_not_found", "There is no such batch.")
+        if through_seq is not None and fold.seq != through_seq:
+            raise LogDamaged(f"{batch_id}: its event at {through_seq} is not in the log")
+        return await _write(fold, blobs, spool, tenant, version)
+
+
+async def _write(fold: DocumentFold, blobs: Blobs, spool: Path, tenant: str, version: int) -> Built:
+    document = await asyncio.to_thread(_Document, spool)
+    try:
+        await document.write(b'{"metadata":' + encode(_metadata(fold, version)) + b',"archivos_procesados":[')
+        for number, file in enumerate(fold.files()):
+            await _write_entry(document, fold, blobs, file, first=number == 0)
+        await document.write(b"]}\n")
+        digest = await document.finish()
+    except BaseException:
+        document.abandon()
+        raise
+    return Built(
+        path=document.path,
+        tenant=tenant,
+        batch_id=fold.batch_id,
+        bytes=document.bytes,
+        sha256=digest,
+        version=version,
+        through_seq=fold.seq,
+        counts=fold.counts(),
+    )
+
+
+def _metadata(fold: DocumentFold, version: int) -> _Metadata:
+    counts = fold.counts()
+    shown: dict[str, int] = {status: counts.get(status, 0) for status in FINAL_STATUSES}
+    shown |= {"total": sum(counts.values())} | counts
+    return _Metadata(
+        lote_id=fold.batch_id,
+        name=fold.name or "",
+        generated_at=fold.time,
+        version=version,
+        through_seq=fold.seq,
+        counts=shown,
+        processor_versions=fold.processor_versions(),
+    )
+
+
+async def _write_entry(
+    document: _Document, fold: DocumentFold, blobs: Blobs, file: DocumentFile, *, first: bool
+) -> None:
+    head = encode(
+        _Head(fold.batch_id, file.file_id, file.name, file.index, file.status, file.attempt, file.sha256)
+    )
+    await document.write((b"" if first else b",") + b"\n" + head[:-1] + b',"resultado":')
+    match file.result:
+        case Spooled():
+            await document.write(fold.spooled(file.result) or b"null")
+        case BlobRef():
+            async for piece in _checked(blobs, file.result, fold.batch_id, file.file_id):
+                await document.write(piece)
+        case None:
+            await document.write(b"null")
+    await document.write(b',"error":' + encode(_error(file)) + b"}")
+
+
+def _error(file: DocumentFile) -> _Error | None:
+    if file.error is None:
+        return None
+    return _Error(file.error.code, file.error.message, file.attempt)
+
+
+async def _checked(blobs: Blobs, ref: BlobRef, batch_id: str, file_id: str) -> AsyncIterator[bytes]:
+    """A large result in pieces; ResultLost, before the document is done, where it is not as it was."""
+    digest = sha256()
+    try:
+        async for piece in blobs.stream(ref):
+            digest.update(piece)
+            yield piece
+    except KeyError as error:
+        raise ResultLost(batch_id, file_id, ref.key) from error
+    if digest.hexdigest() != ref.sha256:
+        raise ResultLost(batch_id, file_id, ref.key)
+
+
+def sweep(spool: Path, older_than: float) -> None:
+    """Removes temporary documents that a killed process left, last written before a time (epoch s)."""
+    for path in spool.glob(f"{_TEMPORARY}*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < older_than:
+                path.unlink()
