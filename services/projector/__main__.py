@@ -1,0 +1,66 @@
+"""The projector's process: ``python -m services.projector``.
+
+Exit code 0 after SIGTERM; 3 where the log is damaged, since going on would build on a lie.
+"""
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+
+import structlog
+import uvloop
+
+from services.projector.catalog import VIEWS
+from services.projector.projector import Projector
+from tanda.adapters.nats import connect
+from tanda.adapters.postgres import open_pool
+from tanda.adapters.view_store import ViewStore
+from tanda.domain.errors import LogDamaged
+from tanda.settings import Settings, from_environment
+
+_log = structlog.get_logger("tanda.projector")
+
+EXIT_LOG_DAMAGED = 3
+#: A shadow for each view, and one for the rest.
+CONNECTIONS_MAX = len(VIEWS) + 4
+STATEMENT_TIMEOUT_S = 300.0
+#: A stopping projector owes nobody anything: what it had not committed, the next one reads again.
+STOP_S = 0.5
+
+
+async def serve(settings: Settings) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code."""
+    running = asyncio.ensure_future(_project(settings))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        _log.info("stopped")
+    except LogDamaged as damage:
+        _log.critical("the log is damaged, the views stop here; see `tanda doctor`", reason=str(damage))
+        return EXIT_LOG_DAMAGED
+    return 0
+
+
+async def _project(settings: Settings) -> None:
+    connection = await connect(settings, "projector")
+    pool = await open_pool(
+        settings, "projector", connections_max=CONNECTIONS_MAX, statement_timeout_s=STATEMENT_TIMEOUT_S
+    )
+    try:
+        await Projector(connection.log, ViewStore(pool), connection.signals, VIEWS, settings).run()
+    finally:
+        pool.terminate()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(connection.close(), STOP_S)
+
+
+def main() -> None:
+    sys.exit(uvloop.run(serve(from_environment())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The view of batches: each with its counts, times and results."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from services.projector.views.rows import Rows, clean
+from services.projector.views.schema import ddl
+from tanda.contracts import events as e
+from tanda.contracts.codec import encode
+from tanda.contracts.envelope import Recorded
+from tanda.contracts.views import Column, Table, Write
+
+_COUNT = Column("int", "add", 0)
+
+BATCHES = Table(
+    name="batches",
+    key=("batch_id",),
+    columns={
+        "batch_id": Column("text"),
+        "tenant": Column("text"),
+        "name": Column("text"),
+        "search": Column("text"),
+        "processor": Column("text"),
+        "priority": Column("text"),
+        "metadata": Column("text"),
+        "tags": Column("text[]"),
+        "owner": Column("text"),
+        "created_at": Column("text"),
+        "start_at": Column("text"),
+        "expires_at": Column("text"),
+        "sealed_at": Column("text"),
+        "started_at": Column("text", "first"),
+        "paused_at": Column("text"),
+        "completed_at": Column("text"),
+        "cancelled_at": Column("text"),
+        "retried_at": Column("text"),
+        "retried": Column("int", default=0),
+        "total": _COUNT,
+        "queued": _COUNT,
+        "processing": _COUNT,
+        "waiting": _COUNT,
+        "retrying": _COUNT,
+        "completed": _COUNT,
+        "failed": _COUNT,
+        "rejected": _COUNT,
+        "cancelled": _COUNT,
+        "bytes": Column("bigint", "add", 0),
+        "results_version": Column("int", default=0),
+        "results": Column("text"),
+        "seq": Column("bigint"),
+    },
+)
+
+
+class Batches:
+    """``GET /v1/batches``; its ``status`` is computed by the table from these facts."""
+
+    name = "batches"
+    version = 1
+    ddl = ddl("batches")
+    tables = (BATCHES,)
+
+    def fold(self, events: Sequence[Recorded]) -> list[Write]:
+        rows = Rows(BATCHES)
+        for record in events:
+            kind = type(record.event)
+            key = (record.batch_id,)
+            if kind is e.BatchCreated:
+                rows.new(key, _created(record))
+            elif (status := e.STATUS_AFTER.get(kind)) is not None:
+                rows.change(key, _counted(record, status))
+            elif (change := _CHANGES.get(kind)) is not None:
+                rows.change(key, change(record))
+            else:
+                rows.change(key, {"seq": record.seq})
+        return rows.writes()
+
+
+def _counted(record: Recorded, status: e.FileStatus) -> dict[str, Any]:
+    """A file moved from one status to another."""
+    event: Any = record.event
+    previous: e.FileStatus | None = getattr(event, "previous", None)
+    change: dict[str, Any] = {"seq": record.seq}
+    if previous != status:
+        change[status] = 1
+        if previous is not None:
+            change[previous] = -1
+    if previous is None:
+        change["total"] = 1
+        change["bytes"] = event.bytes
+    elif status == "processing":
+        change["started_at"] = record.time
+    return change
+
+
+def _created(record: Recorded) -> dict[str, Any]:
+    event = record.event
+    assert isinstance(event, e.BatchCreated)
+    name = clean(event.name)
+    return {
+        "tenant": record.tenant,
+        "name": name,
+        "search": name.casefold(),
+        "processor": clean(event.processor),
+        "priority": event.priority,
+        "metadata": encode(event.metadata).decode(),
+        "tags": [clean(tag) for tag in event.tags],
+        "owner": None if event.owner is None else clean(event.owner),
+        "created_at": record.time,
+        "start_at": event.start_at,
+        "expires_at": event.expires_at,
+        "seq": record.seq,
+    }
+
+
+def _sealed(record: Recorded) -> dict[str, Any]:
+    return {"sealed_at": record.time, "seq": record.seq}
+
+
+def _paused(record: Recorded) -> dict[str, Any]:
+    return {"paused_at": record.time, "seq": record.seq}
+
+
+def _resumed(record: Recorded) -> dict[str, Any]:
+    return {"paused_at": None, "seq": record.seq}
+
+
+def _cancelled(record: Recorded) -> dict[str, Any]:
+    return {"cancelled_at": record.time, "paused_at": None, "seq": record.seq}
+
+
+def _retried(record: Recorded) -> dict[str, Any]:
+    """A finished batch is at work again; its last results keep their version."""
+    event = record.event
+    assert isinstance(event, e.FilesRetried)
+    return {
+        "completed_at": None,
+        "cancelled_at": None,
+        "retried_at": record.time,
+        "retried": len(event.file_ids),
+        "seq": record.seq,
+    }
+
+
+def _completed(record: Recorded) -> dict[str, Any]:
+    event = record.event
+    assert isinstance(event, e.BatchCompleted)
+    return {
+        "completed_at": record.time,
+        "paused_at": None,
+        "results_version": event.version,
+        "results": encode(event.results).decode(),
+        "seq": record.seq,
+    }
+
+
+_CHANGES: dict[type[e.Event], Callable[[Recorded], dict[str, Any]]] = {
+    e.BatchSealed: _sealed,
+    e.BatchPaused: _paused,
+    e.BatchResumed: _resumed,
+    e.BatchCancelled: _cancelled,
+    e.FilesRetried: _retried,
+    e.BatchCompleted: _completed,
+}

@@ -1,0 +1,58 @@
+-- Batches as the API shows them. Times are RFC 3339 text of fixed width: they sort, and stay exact.
+
+create table batches (
+    batch_id text primary key,
+    tenant text not null,
+    name text not null,
+    -- the name casefolded, for searching
+    search text not null,
+    processor text not null,
+    priority text not null,
+    -- JSON as text: jsonb refuses the escape \u0000, which a user's metadata may hold
+    metadata text not null,
+    tags text[] not null,
+    owner text,
+    created_at text not null,
+    start_at text,
+    expires_at text,
+    sealed_at text,
+    started_at text,
+    paused_at text,
+    completed_at text,
+    cancelled_at text,
+    retried_at text,
+    -- files of the latest retry
+    retried int not null,
+    total int not null,
+    queued int not null,
+    processing int not null,
+    waiting int not null,
+    retrying int not null,
+    completed int not null,
+    failed int not null,
+    rejected int not null,
+    cancelled int not null,
+    -- of the sources
+    bytes bigint not null,
+    results_version int not null,
+    -- the result's BlobRef as JSON
+    results text,
+    seq bigint not null,
+    status text not null generated always as (
+        case
+            when cancelled_at is not null then 'cancelled'
+            when completed_at is not null and completed = total then 'completed'
+            when completed_at is not null and completed > 0 then 'completed_with_errors'
+            when completed_at is not null then 'failed'
+            when paused_at is not null then 'paused'
+            when sealed_at is null then 'open'
+            when started_at is not null or retried_at is not null then 'processing'
+            else 'queued'
+        end
+    ) stored
+) with (fillfactor = 70);
+
+create index batches_by_tenant on batches (tenant, created_at, batch_id);
+create index batches_by_time on batches (created_at, batch_id);
+create index batches_active on batches (tenant, created_at, batch_id)
+    where status in ('open', 'queued', 'processing', 'paused');

@@ -1,0 +1,218 @@
+"""The view of files: each as the API shows it, and where its source, result and artifacts are."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from services.projector.views.rows import Rows, clean
+from services.projector.views.schema import ddl
+from tanda.contracts import events as e
+from tanda.contracts.codec import encode
+from tanda.contracts.envelope import Recorded
+from tanda.contracts.http import file_problem
+from tanda.contracts.results import BlobRef, FileError
+from tanda.contracts.views import Column, Table, Write
+
+FILES = Table(
+    name="files",
+    key=("batch_id", "file_id"),
+    columns={
+        "batch_id": Column("text"),
+        "file_id": Column("text"),
+        "tenant": Column("text"),
+        "index": Column("int"),
+        "first_seq": Column("bigint"),
+        "name": Column("text"),
+        "search": Column("text"),
+        "status": Column("text"),
+        "attempt": Column("int"),
+        "content_type": Column("text"),
+        "bytes": Column("bigint"),
+        "sha256": Column("text"),
+        "processor": Column("text"),
+        "error": Column("text"),
+        "warnings": Column("text"),
+        "queued_at": Column("text"),
+        "started_at": Column("text"),
+        "finished_at": Column("text"),
+        "duration_ms": Column("bigint"),
+        "source_state": Column("text"),
+        "source": Column("text"),
+        "result_seq": Column("bigint"),
+        "artifacts": Column("text"),
+        "seq": Column("bigint"),
+    },
+)
+
+Change = dict[str, Any]
+
+
+class Files:
+    """``GET /v1/batches/{id}/files``."""
+
+    name = "files"
+    version = 1
+    ddl = ddl("files")
+    tables = (FILES,)
+
+    def fold(self, events: Sequence[Recorded]) -> list[Write]:
+        rows = Rows(FILES)
+        for record in events:
+            kind = type(record.event)
+            if (change := _CHANGES.get(kind)) is not None:
+                rows.change((record.batch_id, record.file_id), change(record))
+            elif (new := _NEW.get(kind)) is not None:
+                new(rows, record)
+            elif kind in _ARCHIVED:
+                for file_id, source in _ARCHIVED[kind](record.event).items():
+                    rows.change((record.batch_id, file_id), _archived(record, source))
+        return rows.writes()
+
+
+def _queued(rows: Rows, record: Recorded) -> None:
+    """A new file, or a further attempt of a known one, whose outcome so far is void."""
+    event = record.event
+    assert isinstance(event, e.FileQueued)
+    if event.previous is None:
+        source = {"source_state": "stored", "source": _json(event.source)}
+        rows.new((record.batch_id, record.file_id), _new(record) | source | _attempt(record, event))
+    else:
+        rows.change((record.batch_id, record.file_id), _again(record, event))
+
+
+def _again(record: Recorded, event: e.FileQueued) -> Change:
+    void = dict.fromkeys(
+        ("error", "warnings", "started_at", "finished_at", "duration_ms", "result_seq", "artifacts")
+    )
+    return void | _attempt(record, event) | {"seq": record.seq}
+
+
+def _attempt(record: Recorded, event: e.FileQueued) -> Change:
+    return {
+        "status": "queued",
+        "attempt": event.attempt,
+        "processor": clean(event.processor),
+        "queued_at": record.time,
+    }
+
+
+def _rejected(rows: Rows, record: Recorded) -> None:
+    event = record.event
+    assert isinstance(event, e.FileRejected)
+    outcome = {
+        "status": "rejected",
+        "attempt": 0,
+        "error": _error(event.error, 0),
+        "finished_at": record.time,
+    }
+    rows.new((record.batch_id, record.file_id), _new(record) | outcome)
+
+
+def _new(record: Recorded) -> Change:
+    event = record.event
+    assert isinstance(event, e.FileQueued | e.FileRejected)
+    name = clean(event.name)
+    return {
+        "tenant": record.tenant,
+        "index": event.index,
+        "first_seq": record.seq,
+        "name": name,
+        "search": name.casefold(),
+        "content_type": clean(event.content_type),
+        "bytes": event.bytes,
+        "sha256": event.sha256,
+        "seq": record.seq,
+    }
+
+
+def _started(record: Recorded) -> Change:
+    event = record.event
+    assert isinstance(event, e.FileStarted)
+    return {
+        "status": "processing",
+        "attempt": event.attempt,
+        "processor": clean(event.processor),
+        "started_at": record.time,
+        "seq": record.seq,
+    }
+
+
+def _waiting(record: Recorded) -> Change:
+    return {"status": "waiting", "seq": record.seq}
+
+
+def _completed(record: Recorded) -> Change:
+    event = record.event
+    assert isinstance(event, e.FileCompleted)
+    return {
+        "status": "completed",
+        "processor": clean(event.processor),
+        "error": None,
+        "warnings": _json(event.warnings) if event.warnings else None,
+        "artifacts": _json(event.artifacts) if event.artifacts else None,
+        "finished_at": record.time,
+        "duration_ms": event.duration_ms,
+        "result_seq": record.seq,
+        "seq": record.seq,
+    }
+
+
+def _attempt_failed(record: Recorded) -> Change:
+    event = record.event
+    assert isinstance(event, e.FileAttemptFailed)
+    error = _error(event.error, event.attempt)
+    return {"status": "retrying", "error": error, "duration_ms": event.duration_ms, "seq": record.seq}
+
+
+def _failed(record: Recorded) -> Change:
+    event = record.event
+    assert isinstance(event, e.FileFailed)
+    return {
+        "status": "failed",
+        "error": _error(event.error, event.attempt),
+        "finished_at": record.time,
+        "duration_ms": event.duration_ms,
+        "seq": record.seq,
+    }
+
+
+def _cancelled(record: Recorded) -> Change:
+    return {"status": "cancelled", "finished_at": record.time, "seq": record.seq}
+
+
+def _archived(record: Recorded, source: BlobRef) -> Change:
+    """The batch tells where a file's source is now; it counts as the file's latest news."""
+    return {"source_state": "archived", "source": _json(source), "seq": record.seq}
+
+
+def _sources(event: Any) -> dict[str, BlobRef]:
+    return event.sources
+
+
+def _one_source(event: Any) -> dict[str, BlobRef]:
+    return {event.file_id: event.source}
+
+
+def _json(value: Any) -> str:
+    return encode(value).decode()
+
+
+def _error(error: FileError, attempt: int) -> str:
+    return _json(file_problem(error, attempt))
+
+
+_NEW: dict[type[e.Event], Callable[[Rows, Recorded], None]] = {
+    e.FileQueued: _queued,
+    e.FileRejected: _rejected,
+}
+_CHANGES: dict[type[e.Event], Callable[[Recorded], Change]] = {
+    e.FileStarted: _started,
+    e.FileWaiting: _waiting,
+    e.FileCompleted: _completed,
+    e.FileAttemptFailed: _attempt_failed,
+    e.FileFailed: _failed,
+    e.FileCancelled: _cancelled,
+}
+_ARCHIVED: dict[type[e.Event], Callable[[Any], dict[str, BlobRef]]] = {
+    e.SourcesArchived: _sources,
+    e.SourceForceArchived: _one_source,
+}

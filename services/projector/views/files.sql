@@ -1,0 +1,35 @@
+-- Files as the API shows them, and where their bytes are. Large values are JSON as text.
+
+create table files (
+    batch_id text not null,
+    file_id text not null,
+    tenant text not null,
+    index int not null,
+    -- the position of the file's first event: the order among equal indexes
+    first_seq bigint not null,
+    name text not null,
+    -- the name casefolded, for searching
+    search text not null,
+    status text not null,
+    attempt int not null,
+    content_type text not null,
+    bytes bigint not null,
+    sha256 text,
+    processor text,
+    error text,
+    warnings text,
+    queued_at text,
+    started_at text,
+    finished_at text,
+    duration_ms bigint,
+    source_state text,
+    -- the source's BlobRef
+    source text,
+    -- the position of the FileCompleted that carries or names the result
+    result_seq bigint,
+    artifacts text,
+    seq bigint not null,
+    primary key (batch_id, file_id)
+) with (fillfactor = 70);
+
+create index files_in_order on files (batch_id, index, first_seq);

@@ -1,0 +1,131 @@
+"""What a fold does to a table, gathered so that each row is touched once.
+
+A column either takes the latest value (``set``) or merges with what the row holds: ``add`` counts,
+``first`` keeps the earliest value, ``min`` and ``max`` keep an extreme. A delta therefore never
+needs the row it changes, and a view never looks anything up.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from tanda.contracts.views import Merge, Table, Write
+
+Key = tuple[Any, ...]
+
+#: How the value of a row (``t``) and of a change (``{u}``) become one, in SQL.
+_SQL: dict[Merge, str] = {
+    "set": "{u}.{0}",
+    "add": "t.{0} + {u}.{0}",
+    "first": "coalesce(t.{0}, {u}.{0})",
+    "min": "least(t.{0}, {u}.{0})",
+    "max": "greatest(t.{0}, {u}.{0})",
+}
+
+
+class Rows:
+    """Changes of one table during a fold."""
+
+    def __init__(self, table: Table, *, upsert: bool = False) -> None:
+        self._table = table
+        self._upsert = upsert
+        self._merged: dict[str, Merge] = {
+            name: one.merge for name, one in table.columns.items() if one.merge != "set"
+        }
+        self._defaults = {name: column.default for name, column in table.columns.items()}
+        self._new: dict[Key, dict[str, Any]] = {}
+        self._changed: dict[Key, dict[str, Any]] = {}
+
+    def new(self, key: Key, values: Mapping[str, Any]) -> None:
+        """A row whose first event this is."""
+        row = self._defaults.copy()
+        row.update(zip(self._table.key, key, strict=True))
+        row.update(values)
+        self._new[key] = row
+
+    def change(self, key: Key, values: Mapping[str, Any]) -> None:
+        """New values for columns of one row, merged as the table says."""
+        if not values:
+            return
+        row = self._new.get(key)
+        if row is None:
+            row = self._changed.get(key)
+            if row is None:
+                row = self._changed[key] = {}
+        if not self._merged:
+            row.update(values)
+            return
+        for name, value in values.items():
+            row[name] = merge(self._merged.get(name, "set"), row.get(name), value)
+
+    def writes(self) -> list[Write]:
+        """New rows first, then changes grouped by the columns they touch."""
+        writes = [self._copy()] if self._new else []
+        groups: dict[frozenset[str], list[Key]] = {}
+        for key, row in self._changed.items():
+            groups.setdefault(frozenset(row), []).append(key)
+        return writes + [self._change(tuple(sorted(names)), keys) for names, keys in groups.items()]
+
+    def _copy(self) -> Write:
+        names = tuple(self._table.columns)
+        rows = self._new.values()
+        columns = [[row[name] for row in rows] for name in names]
+        return Write(table=self._table.name, names=names, columns=columns, rows=len(rows))
+
+    def _change(self, names: tuple[str, ...], keys: list[Key]) -> Write:
+        rows = [self._changed[key] for key in keys]
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        columns += [[row[name] for row in rows] for name in names]
+        statement = _upsert if self._upsert else _update
+        return Write(
+            table=self._table.name,
+            names=(*self._table.key, *names),
+            columns=columns,
+            sql=statement(self._table, names),
+            rows=len(rows),
+        )
+
+
+def merge(how: Merge, old: Any, new: Any) -> Any:
+    """The same merge as in SQL; None is a value that is not there."""
+    if old is None or how == "set":
+        return new
+    if how == "add":
+        return old + new
+    if how == "first" or new is None:
+        return old
+    return min(old, new) if how == "min" else max(old, new)
+
+
+@cache
+def _update(table: Table, names: tuple[str, ...]) -> str:
+    return (
+        f"update {{schema}}.{table.name} as t set {_assignments(table, names, 'u')} "  # noqa: S608
+        f"from {_arrays(table, names)} where {' and '.join(f't.{one} = u.{one}' for one in table.key)}"
+    )
+
+
+@cache
+def _upsert(table: Table, names: tuple[str, ...]) -> str:
+    columns = ", ".join((*table.key, *names))
+    return (
+        f"insert into {{schema}}.{table.name} as t ({columns}) "  # noqa: S608 - names from our own tables
+        f"select {columns} from {_arrays(table, names)} "
+        f"on conflict ({', '.join(table.key)}) do update set {_assignments(table, names, 'excluded')}"
+    )
+
+
+def _assignments(table: Table, names: tuple[str, ...], source: str) -> str:
+    merges = ((name, _SQL[table.columns[name].merge]) for name in names)
+    return ", ".join(f"{name} = {sql.format(name, u=source)}" for name, sql in merges)
+
+
+def _arrays(table: Table, names: tuple[str, ...]) -> str:
+    columns = (*table.key, *names)
+    arrays = ", ".join(f"${at}::{table.columns[name].type}[]" for at, name in enumerate(columns, 1))
+    return f"unnest({arrays}) as u({', '.join(columns)})"
+
+
+def clean(text: str) -> str:
+    """A text as PostgreSQL can hold it: it refuses the character NUL, which JSON allows."""
+    return text.replace("\0", "\ufffd") if "\0" in text else text

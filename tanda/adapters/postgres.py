@@ -1,0 +1,72 @@
+"""A pool of PostgreSQL connections, and what its errors mean to us."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from tanda.domain.errors import Unavailable
+from tanda.settings import Settings
+
+CONNECTIONS_MAX = 10
+CONNECT_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 30.0
+
+Connection = asyncpg.Connection | PoolConnectionProxy
+
+#: The server is away, restarting, full or overloaded, or it undid a transaction for another's sake.
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+#: The read models are not there yet, or are of another version and about to be swapped.
+_NOT_BUILT = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
+
+
+async def open_pool(
+    settings: Settings,
+    name: str,
+    *,
+    connections_max: int = CONNECTIONS_MAX,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+) -> asyncpg.Pool:
+    """A pool that connects when it is first used, so that a server that is away is no error here."""
+    return await asyncpg.create_pool(
+        settings.postgres_dsn,
+        min_size=0,
+        max_size=connections_max,
+        timeout=CONNECT_TIMEOUT_S,
+        server_settings={
+            "application_name": name,
+            "statement_timeout": str(round(statement_timeout_s * 1000)),
+            # short statements over warm tables: compiling them costs more than it saves
+            "jit": "off",
+        },
+    )
+
+
+@contextmanager
+def failures() -> Generator[None]:
+    """Turns what PostgreSQL's absence looks like into Unavailable; a wrong statement stays a bug."""
+    try:
+        yield
+    except asyncpg.DataError:
+        raise
+    except _NOT_BUILT as error:
+        raise Unavailable("postgres", "the read models are being built") from error
+    except _UNAVAILABLE as error:
+        raise Unavailable("postgres", str(error) or type(error).__name__) from error
+
+
+async def ready(pool: asyncpg.Pool) -> None:
+    """Returns where PostgreSQL answers; Unavailable where it does not."""
+    with failures():
+        await pool.fetchval("select 1")

@@ -1,0 +1,106 @@
+"""Where the projector keeps its views: one schema each, with the checkpoint beside the rows.
+
+The live schema is ``view_<name>``; a rebuild fills ``shadow_<name>_<random>`` and takes its place by
+two renames. Three guards keep rows and checkpoint together: a commit advances the checkpoint only
+from where its writer had seen it (compare and set), in the transaction that writes the rows; and it
+shares a lock that a swap takes for itself, so that no statement of it ends up in another schema.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+import structlog
+
+from tanda.adapters.postgres import Connection, failures
+from tanda.adapters.queries import named
+from tanda.adapters.view_rows import SchemaRows, read_checkpoint
+from tanda.adapters.view_shadow import SchemaShadow, live_schema
+from tanda.adapters.view_writes import advance, write
+from tanda.contracts.views import Checkpoint, Step
+from tanda.domain.errors import Conflict
+
+_log = structlog.get_logger("tanda.views")
+_SQL = named("checkpoints")
+
+
+class ViewStore:
+    """The live views in PostgreSQL, and the shadows of those being rebuilt."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def checkpoint(self, view: str) -> Checkpoint | None:
+        """The live view's checkpoint, None where there is no such view."""
+        with failures():
+            async with self._pool.acquire() as connection:
+                return await read_checkpoint(connection, live_schema(view))
+
+    async def commit(self, steps: Sequence[Step]) -> None:
+        """Writes all steps in one transaction or none. Conflict where a checkpoint has moved."""
+        with failures():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_SQL["lock_shared"], [live_schema(step.view) for step in steps])
+                for step in steps:
+                    await _advance(connection, step)
+                for step in steps:
+                    await write(connection, live_schema(step.view), step.writes)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[SchemaRows]:
+        """Rows as they are now, whatever is committed later."""
+        with failures():
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                await connection.execute("select pg_current_snapshot()")
+                yield SchemaRows(connection)
+
+    @asynccontextmanager
+    async def shadow(self, view: str, version: str, ddl: str) -> AsyncGenerator[SchemaShadow]:
+        """An empty shadow of a view; left behind are the swapped and the kept, nothing else."""
+        with failures():
+            connection = await self._pool.acquire()
+        try:
+            one = SchemaShadow(connection, self.snapshot, view, version)
+            await one.create(ddl)
+            try:
+                yield one
+            finally:
+                if not connection.is_closed():
+                    await one.leave()
+        finally:
+            await self._pool.release(connection)
+
+    async def drop_abandoned(self, view: str) -> list[str]:
+        """Drops what killed rebuilds of a view left behind; what is being built, its builder has locked."""
+        dropped: list[str] = []
+        with failures():
+            async with self._pool.acquire() as connection:
+                for prefix in ("shadow_", "retired_"):
+                    for row in await connection.fetch(_SQL["schemas"], f"{prefix}{view}_"):
+                        if await _drop_unlocked(connection, row["nspname"], prefix):
+                            dropped.append(row["nspname"])
+        if dropped:
+            _log.info("dropped what an interrupted rebuild left behind", schemas=dropped)
+        return dropped
+
+
+async def _advance(connection: Connection, step: Step) -> None:
+    schema = live_schema(step.view)
+    try:
+        moved = await advance(connection, schema, step.seen, step.seq, step.event_id)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+        raise Conflict(schema, step.seen.seq) from error
+    if not moved:
+        raise Conflict(schema, step.seen.seq)
+
+
+async def _drop_unlocked(connection: Connection, schema: str, prefix: str) -> bool:
+    token = schema.removeprefix(prefix)
+    if not await connection.fetchval(_SQL["try_lock"], token):
+        return False
+    await connection.execute(f"drop schema if exists {schema} cascade")
+    await connection.execute(_SQL["unlock"], token)
+    return True

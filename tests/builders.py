@@ -1,0 +1,170 @@
+"""Random lives of batches: commands at random, and whatever the aggregates decide goes into the log."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from random import Random
+
+import msgspec
+
+from tanda.contracts import commands as c
+from tanda.contracts import events as e
+from tanda.contracts import ids
+from tanda.contracts.envelope import NewEvent, Origin, new_event
+from tanda.contracts.results import BlobRef, FileError, StoredArtifact
+from tanda.contracts.subjects import batch_subject, file_subject
+from tanda.contracts.times import rfc3339
+from tanda.domain import batch as batches
+from tanda.domain import file as one_file
+from tanda.domain.errors import Refusal
+from tanda.ports import Log
+
+START_MS = 1_795_000_000_000
+ORIGIN = Origin(source="/test/1")
+
+
+def blob(content: str) -> BlobRef:
+    """A reference to bytes that nobody stored."""
+    digest = sha256(content.encode()).hexdigest()
+    return BlobRef(key=f"t/src/{digest}", bytes=len(content), sha256=digest)
+
+
+@dataclass
+class RandomBatch:
+    """A batch and its files, as their aggregates know them."""
+
+    tenant: str
+    batch_id: str
+    batch: batches.BatchState = field(default_factory=batches.initial)
+    seqs: dict[str, int] = field(default_factory=dict)
+    files: dict[str, one_file.FileState] = field(default_factory=dict)
+
+
+class RandomBatches:
+    """Appends random but possible events; the same seed tells the same story."""
+
+    def __init__(self, log: Log, seed: int, *, batches_max: int = 5, files_max: int = 12) -> None:
+        self.log = log
+        self.random = Random(seed)
+        self.batches: list[RandomBatch] = []
+        self._batches_max = batches_max
+        self._files_max = files_max
+        self._time_ms = START_MS + seed
+
+    async def run(self, events: int) -> None:
+        """Appends about this many events."""
+        end = await self.log.position() + events
+        while await self.log.position() < end:
+            await self.step()
+
+    async def step(self) -> None:
+        """One command that may be refused, to a batch or one of its files."""
+        self._time_ms += self.random.choice([1, 40, 900, 70_000])
+        if len(self.batches) < self._batches_max and self.random.random() < 0.1:
+            await self._create()
+        elif self.batches:
+            one = self.random.choice(self.batches)
+            await self.random.choices([self._batch, self._new_file, self._file], [1, 3, 12])[0](one)
+
+    async def _create(self) -> None:
+        tenant = self.random.choice(["acme", "zeta"])
+        one = RandomBatch(tenant, ids.derived_id(ids.BATCH, self._time_ms, tenant, str(len(self.batches))))
+        self.batches.append(one)
+        name = self.random.choice(["noviembre", "Año Ñandú", "nul \0 here"])
+        command = c.CreateBatch(name=name, tags=self.random.choice([[], ["a", "b"]]), metadata={"k": "\0"})
+        await self._decide_batch(one, command)
+
+    async def _batch(self, one: RandomBatch) -> None:
+        commands: list[Callable[[], c.Command]] = [
+            lambda: c.SealBatch(total=len(one.files), bytes=7),
+            c.PauseBatch,
+            c.ResumeBatch,
+            c.ResumeBatch,
+            lambda: c.RetryFiles(file_ids=self._some(one)),
+            lambda: c.CompleteBatch(through_seq=1, results=blob("r"), counts=_counts(one)),
+            lambda: c.CompleteBatch(through_seq=1, results=blob("r"), counts=_counts(one)),
+            lambda: c.ArchiveSources(sources={name: blob("a" + name) for name in self._some(one)}),
+        ]
+        if self.random.random() < 0.2:
+            commands.append(c.CancelBatch)
+        await self._decide_batch(one, self.random.choice(commands)())
+
+    async def _new_file(self, one: RandomBatch) -> None:
+        if one.batch.phase != "open" or len(one.files) >= self._files_max:
+            return
+        index = len(one.files)
+        file_id = ids.file_id(one.batch_id, str(index))
+        common = {
+            "name": f"Factura {index}.XML",
+            "index": index,
+            "content_type": "application/xml",
+            "bytes": 7,
+        }
+        command: c.Command = c.QueueFile(
+            **common, sha256="ab", source=blob(file_id), processor="invoice"
+        )  # fmt: skip
+        if self.random.random() < 0.1:
+            command = c.RejectFile(**common, error=FileError(code="unsupported_type", message="No."))
+        await self._decide_file(one, file_id, command)
+
+    async def _file(self, one: RandomBatch) -> None:
+        if not one.files:
+            return
+        error = FileError(code="bad", message="Nul \0 inside.", retryable=True)
+        retry_at = rfc3339(self._time_ms + 10_000)
+        start = c.StartFile(worker="w1", processor="invoice", processor_version="1")
+        command = self.random.choice(
+            [
+                start, start, start, start, self._completion(), self._completion(), self._completion(),
+                c.FailFile(error=error, duration_ms=5), c.FailFile(error=error, retry_at=retry_at),
+                c.RequeueFile(), c.RequeueFile(), c.RequeueFile(forced=self.random.random() < 0.3),
+                c.CancelFile() if self.random.random() < 0.1 else start,
+                c.AwaitFile(token_sha256="ab", deadline=retry_at),
+            ]
+        )  # fmt: skip
+        await self._decide_file(one, self.random.choice(list(one.files)), command)
+
+    def _completion(self) -> c.CompleteFile:
+        artifact = StoredArtifact(name="vista 1.png", content_type="image/png", blob=blob("png"))
+        return c.CompleteFile(
+            processor="invoice", processor_version="1", duration_ms=self.random.randrange(4_000),
+            result_sha256="ab", result_bytes=9, result=msgspec.Raw(b'{"a":"b"}'),
+            artifacts=self.random.choice([[], [artifact]]), warnings=self.random.choice([[], ["no_text_layer"]]),
+        )  # fmt: skip
+
+    def _some(self, one: RandomBatch) -> list[str]:
+        return [name for name in one.files if self.random.random() < 0.5]
+
+    async def _decide_batch(self, one: RandomBatch, command: c.Command) -> None:
+        try:
+            events = batches.decide(one.batch, command)
+        except Refusal:
+            return
+        for event in events:
+            await self._append(one, batch_subject(one.tenant, one.batch_id), event)
+            one.batch = batches.evolve(one.batch, event)
+
+    async def _decide_file(self, one: RandomBatch, file_id: str, command: c.Command) -> None:
+        state = one.files.get(file_id, one_file.initial())
+        try:
+            events = one_file.decide(state, command)
+        except Refusal:
+            return
+        for event in events:
+            await self._append(one, file_subject(one.tenant, one.batch_id, file_id), event)
+            state = one_file.evolve(state, event)
+        one.files[file_id] = state
+
+    async def _append(self, one: RandomBatch, subject: str, event: e.Event) -> None:
+        new: NewEvent = new_event(
+            subject, event, expected_seq=one.seqs.get(subject, 0), time_ms=self._time_ms, origin=ORIGIN
+        )
+        (one.seqs[subject],) = await self.log.append([new])
+
+
+def _counts(one: RandomBatch) -> dict[e.FileStatus, int]:
+    counts: dict[e.FileStatus, int] = {}
+    for state in one.files.values():
+        if state.status is not None:
+            counts[state.status] = counts.get(state.status, 0) + 1
+    return counts
