@@ -85,7 +85,7 @@ class WorkQueue(Protocol):
         """Releases items; one that is queued or in someone's hands stays there once."""
         ...
 
-    async def take(self, lane: str, limit: int, wait_s: float) -> list[Delivery]:
+    async def take(self, lane: str, limit: int, wait_s: float) -> Sequence[Delivery]:
         """Up to ``limit`` items, at once where there are any, else after at most ``wait_s``."""
         ...
 

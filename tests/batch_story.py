@@ -105,6 +105,18 @@ class BatchStory:
         first = len(self.file_ids) - len(contents)
         await self.each({self.file_ids[first + n]: command for n, command in enumerate(commands)})
 
+    async def queue_with(self, processor: str, content: bytes, name: str) -> None:
+        """Stores and queues one file for a processor."""
+        index = len(self.file_ids)
+        self.file_ids.append(ids.file_id(self.batch_id, str(index)))
+        key = f"t/{self.tenant}/{self.batch_id}/src/{digest(content)}"
+        source = await put(self.blobs, key, content)
+        command = c.QueueFile(
+            name=name, index=index, content_type="application/xml", bytes=len(content),
+            sha256=source.sha256, source=source, processor=processor,
+        )  # fmt: skip
+        await self.each({self.file_ids[index]: command})
+
     async def reject(self, name: str = "virus.exe") -> None:
         index = len(self.file_ids)
         self.file_ids.append(ids.file_id(self.batch_id, str(index)))

@@ -1,7 +1,6 @@
 """The worker: a scheduler that may lead, and runners. The composition root."""
 
 import asyncio
-import importlib.metadata
 import random
 import shutil
 import signal
@@ -11,15 +10,14 @@ from secrets import token_hex
 
 import structlog
 import uvloop
-from tanda.adapters.s3 import S3Blobs
 
 from services.worker.outcomes import Outcomes
 from services.worker.runner import Runner
-from services.worker.sandbox import Sandbox
+from services.worker.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import Scheduler
 from tanda import telemetry
 from tanda.adapters.nats import Connection, connect
-from tanda.contracts.results import Processor
+from tanda.adapters.s3 import S3Blobs
 from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK
 from tanda.domain.errors import LogDamaged
 from tanda.settings import Settings, from_environment
@@ -32,15 +30,9 @@ DRAIN_S = 2.0
 EXIT_LOG_DAMAGED = 3
 
 
-def processors() -> dict[str, Processor]:
-    """Every installed processor by name, found by its entry point."""
-    found = importlib.metadata.entry_points(group="tanda.processors")
-    return {entry.name: entry.load()() for entry in found}
-
-
-def lanes(known: dict[str, Processor]) -> dict[str, str]:
+def lanes(sandbox: Sandbox) -> dict[str, str]:
     """Which processors have a lane of their own: those so cheap that they run in groups."""
-    return {name: LANE_QUICK for name, one in known.items() if getattr(one, "trusted", False)}
+    return {name: LANE_QUICK for name, known in sandbox.known.items() if known.trusted}
 
 
 async def serve(settings: Settings) -> int:
@@ -51,14 +43,12 @@ async def serve(settings: Settings) -> int:
     name = token_hex(4)
     spool = Path(settings.data) / "spool" / f"worker-{name}"
     spool.mkdir(parents=True, exist_ok=True)
-    known = processors()
     connection = await connect(settings, f"worker-{name}")
     sandbox = Sandbox(settings)
-    await sandbox.start({entry.name: entry.value for entry in
-                         importlib.metadata.entry_points(group="tanda.processors")})  # fmt: skip
+    await sandbox.start(installed_processors())
     _log.info("the worker is ready", worker=name, slots=settings.slots, sandbox=sandbox.level)
     try:
-        return await _work(settings, name, spool, known, connection, sandbox, stop)
+        return await _work(settings, name, spool, connection, sandbox, stop)
     finally:
         await sandbox.close()
         await connection.close()
@@ -66,17 +56,17 @@ async def serve(settings: Settings) -> int:
 
 
 async def _work(
-    settings: Settings, name: str, spool: Path, known: dict[str, Processor], connection: Connection,
+    settings: Settings, name: str, spool: Path, connection: Connection,
     sandbox: Sandbox, stop: asyncio.Event,
 ) -> int:  # fmt: skip
     blobs = S3Blobs(settings)
     outcomes = Outcomes(
-        blobs=blobs, sandbox=sandbox, processors=known, settings=settings, spool=spool,
+        blobs=blobs, sandbox=sandbox, settings=settings, spool=spool,
         entropy=random.random,
     )  # fmt: skip
     scheduler = Scheduler(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
-        blobs=blobs, settings=settings, name=name, lanes=lanes(known),
+        blobs=blobs, settings=settings, name=name, lanes=lanes(sandbox),
     )  # fmt: skip
     limits = {LANE_DEFAULT: settings.slots, LANE_QUICK: settings.work_group_max}
     runners = [
@@ -99,15 +89,14 @@ async def _work(
 
 
 def _exit_code(tasks: list[asyncio.Task[None]]) -> int:
-    """0 for an ordinary stop; a damaged log stops the worker with an alarm; a bug with its traceback."""
+    """0 for an ordinary stop; a damaged log has a code of its own; anything else is a bug."""
     for task in tasks:
-        if not task.done() or task.exception() is None:
+        error = task.exception() if task.done() else None
+        if error is None:
             continue
-        error = task.exception()
-        if isinstance(error, BaseExceptionGroup) and error.subgroup(LogDamaged):
-            error = error.subgroup(LogDamaged)
-        _log.critical("the worker stops", error=str(error), exc_info=error)
-        return EXIT_LOG_DAMAGED
+        damaged = error.subgroup(LogDamaged) if isinstance(error, BaseExceptionGroup) else None
+        _log.critical("the worker stops", error=str(damaged or error), exc_info=error)
+        return EXIT_LOG_DAMAGED if damaged or isinstance(error, LogDamaged) else 1
     return 0
 
 

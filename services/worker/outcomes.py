@@ -5,14 +5,13 @@ Everything that ``FileCompleted`` names is durable when this returns.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 
 import msgspec
 import structlog
-from tanda.domain.retries import decide_retry
 
 from services.worker.sandbox import Job, Sandbox
 from tanda.contracts import commands as c
@@ -24,13 +23,13 @@ from tanda.contracts.results import (
     BlobRef,
     Failure,
     FileError,
-    Processor,
     Result,
     SourceFile,
     StoredArtifact,
 )
 from tanda.contracts.times import rfc3339
 from tanda.contracts.work import LANE_DEFAULT, WorkItem
+from tanda.domain.retries import decide_retry
 from tanda.ports import Blobs
 from tanda.settings import Settings
 
@@ -43,12 +42,11 @@ class Outcomes:
     """Turns work items into ``CompleteFile`` or ``FailFile``."""
 
     def __init__(
-        self, *, blobs: Blobs, sandbox: Sandbox, processors: Mapping[str, Processor], settings: Settings,
-        spool: Path, entropy: Callable[[], float], clock: Callable[[], float] = time.time,
+        self, *, blobs: Blobs, sandbox: Sandbox, settings: Settings, spool: Path,
+         entropy: Callable[[], float], clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._blobs = blobs
         self._sandbox = sandbox
-        self._processors = processors
         self._settings = settings
         self._spool = spool
         self._entropy = entropy
@@ -60,8 +58,8 @@ class Outcomes:
 
     def version(self, processor: str) -> str:
         """A processor's version; "0" for one that this worker does not have."""
-        found = self._processors.get(processor)
-        return found.version if found else "0"
+        known = self._sandbox.known.get(processor)
+        return known.version if known else "0"
 
     async def of(self, items: Sequence[WorkItem]) -> list[c.Command]:
         """One command for each item, in their order."""
@@ -76,11 +74,9 @@ class Outcomes:
         return await self._completed(item, outcome, duration_ms)
 
     async def _process(self, item: WorkItem) -> Result | Failure:
-        processor = self._processors.get(item.processor)
-        if processor is None:
-            return Failure(code="unknown_processor", message=f"There is no processor named {item.processor}.")
-        if getattr(processor, "trusted", False):
-            return processor.process(_source(item, self._spool), item.options)
+        known = self._sandbox.known.get(item.processor)
+        if known is None or known.trusted:
+            return await self._sandbox.run(_job(item, self._spool))
         path = self._spool / token_hex(8)
         try:
             await self._blobs.fetch(item.source, path)
@@ -88,8 +84,7 @@ class Outcomes:
             message = "The stored file is gone or damaged; upload it again."
             return Failure(code="source_missing", message=message, retryable=True)
         try:
-            job = Job(processor=item.processor, source=_source(item, path), options=item.options)
-            return await self._sandbox.run(job)
+            return await self._sandbox.run(_job(item, path))
         finally:
             path.unlink(missing_ok=True)
 
@@ -140,7 +135,9 @@ class Outcomes:
         return await self._blobs.put(key, data, sha256=digest, content_type=content_type)
 
 
-def _source(item: WorkItem, path: Path) -> SourceFile:
-    return SourceFile(
+def _job(item: WorkItem, path: Path) -> Job:
+    """What the sandbox is told; a trusted processor gets a path that it does not open."""
+    source = SourceFile(
         path=path, name=item.name, content_type=item.content_type, bytes=item.bytes, sha256=item.sha256
     )
+    return Job(processor=item.processor, source=source, options=item.options)

@@ -12,7 +12,6 @@ from contextlib import suppress
 
 import structlog
 
-from tanda import follower
 from tanda.contracts import commands as c
 from tanda.contracts.envelope import NewEvent, Origin, Recorded, new_event
 from tanda.contracts.results import FileError
@@ -23,6 +22,7 @@ from tanda.domain import batch as batch_aggregate
 from tanda.domain import file as file_aggregate
 from tanda.domain.errors import StateForbids, Unavailable
 from tanda.domain.fair import Due, FairScheduler
+from tanda.follower import Follower, Snapshots
 from tanda.ports import Blobs, Lease, Log, Timers, WorkQueue
 from tanda.settings import Settings
 
@@ -112,10 +112,10 @@ class Scheduler:
     async def lead(self) -> None:
         """Folds the log and releases; ends only by an error or by being cancelled."""
         fold = Fold(self._lanes)
-        snapshots = follower.Snapshots(self._blobs, "scheduler")
+        follower = Follower(self._log, Snapshots(self._blobs, "scheduler"), fold, self._settings)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(follower.follow(self._log, snapshots, fold, self._settings))
-            tasks.create_task(self._release_for_ever(fold))
+            tasks.create_task(follower.run())
+            tasks.create_task(self._release_for_ever(fold, follower.caught_up))
             tasks.create_task(self._wake_by_timers(fold))
 
     async def _wake_by_timers(self, fold: Fold) -> None:
@@ -127,16 +127,14 @@ class Scheduler:
             except Unavailable:
                 await asyncio.sleep(TROUBLE_WAIT_S)
 
-    async def _release_for_ever(self, fold: Fold) -> None:
+    async def _release_for_ever(self, fold: Fold, caught_up: asyncio.Event) -> None:
         """Nothing is released before the fold has caught up: what is settled by now is not work."""
-        caught_up_at = await self._position()
+        await caught_up.wait()
         swept_at = 0.0
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(fold.news.wait(), TICK_S)
             fold.news.clear()
-            if fold.fair.position < caught_up_at:
-                continue
             try:
                 await self.release(fold.fair)
                 if self._clock() - swept_at >= SWEEP_EVERY_S:
@@ -144,13 +142,6 @@ class Scheduler:
                     await self._sweep(fold.fair)
             except Unavailable as error:
                 _log.warning("a server does not answer, releasing later", error=str(error))
-                await asyncio.sleep(TROUBLE_WAIT_S)
-
-    async def _position(self) -> int:
-        while True:
-            try:
-                return await self._log.position()
-            except Unavailable:
                 await asyncio.sleep(TROUBLE_WAIT_S)
 
     async def release(self, fair: FairScheduler) -> None:

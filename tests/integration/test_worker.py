@@ -1,0 +1,238 @@
+"""The worker over the memory adapters and the real sandbox: released, run and told, whatever happens."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from services.worker.outcomes import Outcomes
+from services.worker.runner import Runner
+from services.worker.sandbox import Sandbox, installed_processors
+from services.worker.scheduler import Scheduler
+from tanda.adapters.memory import MemoryLease, MemoryLog, MemoryTimers, MemoryWork
+from tanda.adapters.memory_blobs import MemoryBlobs
+from tanda.contracts import commands as c
+from tanda.contracts import events as e
+from tanda.contracts.envelope import Recorded
+from tanda.contracts.subjects import batch_all
+from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK
+from tanda.settings import Settings
+from tests.batch_story import BatchStory
+
+DEADLINE_S = 30
+LEASE_S = 0.4
+
+
+@pytest.fixture(scope="module")
+async def sandbox() -> AsyncIterator[Sandbox]:
+    box = Sandbox(Settings())
+    await box.start(installed_processors())
+    yield box
+    await box.close()
+
+
+@dataclass
+class House:
+    """Everything a worker needs, in memory, and as many workers over it as a test wants."""
+
+    sandbox: Sandbox
+    spool: Path
+    settings: Settings = field(default_factory=lambda: Settings(lease_s=LEASE_S, slots=2, deliveries_max=3))
+    log: MemoryLog = field(default_factory=MemoryLog)
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    work: MemoryWork = field(default_factory=lambda: MemoryWork(LEASE_S))
+    timers: MemoryTimers = field(default_factory=MemoryTimers)
+    lease: MemoryLease = field(default_factory=MemoryLease)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def scheduler(self, name: str = "a") -> None:
+        scheduler = Scheduler(
+            log=self.log, work=self.work, timers=self.timers, lease=self.lease, blobs=self.blobs,
+            settings=self.settings, name=name, lanes={"noop": LANE_QUICK},
+        )  # fmt: skip
+        self.tasks.append(asyncio.create_task(scheduler.run()))
+
+    def runner(self, lane: str = LANE_QUICK, name: str = "a") -> Runner:
+        outcomes = Outcomes(
+            blobs=self.blobs, sandbox=self.sandbox, settings=self.settings, spool=self.spool,
+            entropy=lambda: 0.5,
+        )  # fmt: skip
+        runner = Runner(
+            log=self.log, work=self.work, outcomes=outcomes, settings=self.settings, name=name,
+            lane=lane, limit=2,
+        )  # fmt: skip
+        self.tasks.append(asyncio.create_task(runner.run()))
+        return runner
+
+    async def events(self, story: BatchStory) -> list[Recorded]:
+        subject = batch_all(story.tenant, story.batch_id)
+        return [record async for chunk in self.log.read(subject) for record in chunk]
+
+    async def until(self, story: BatchStory, done: Callable[[list[Recorded]], bool]) -> list[Recorded]:
+        """Follows the log until a batch's events are as they should be."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not done(events := await self.events(story)):
+            assert time.monotonic() < deadline, [record.name for record in events]
+            assert not any(task.done() for task in self.tasks), "a task of the worker ended"
+            await asyncio.sleep(0.01)
+        return events
+
+
+@pytest.fixture
+async def house(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[House]:
+    house = House(sandbox, tmp_path)
+    yield house
+    for task in house.tasks:
+        task.cancel()
+    await asyncio.gather(*house.tasks, return_exceptions=True)
+
+
+async def sealed(house: House, count: int, number: int = 1) -> BatchStory:
+    story = BatchStory(house.log, house.blobs, number=number)
+    await story.create()
+    await story.upload([f"file {n}".encode() for n in range(count)])
+    await story.seal()
+    return story
+
+
+def names(events: list[Recorded], kind: type[e.Event]) -> list[str]:
+    return [str(record.file_id) for record in events if isinstance(record.event, kind)]
+
+
+def completed(count: int) -> Callable[[list[Recorded]], bool]:
+    return lambda events: len(names(events, e.FileCompleted)) >= count
+
+
+async def test_a_batch_is_released_started_and_completed(house: House) -> None:
+    """Each file once: queued, started, completed, in that order, each event on top of the one before."""
+    story = await sealed(house, 20)
+    house.scheduler()
+    house.runner()
+    events = await house.until(story, completed(20))
+    for file_id in story.file_ids:
+        assert [r.name for r in events if r.file_id == file_id] == [
+            "FileQueued",
+            "FileStarted",
+            "FileCompleted",
+        ]
+    assert await house.work.take(LANE_QUICK, 1, 0.0) == []
+
+
+async def test_two_workers_and_two_schedulers_agree(house: House) -> None:
+    """Two of everything: still one outcome for each file."""
+    story = await sealed(house, 200)
+    for name in ("a", "b"):
+        house.scheduler(name)
+        house.runner(name=name)
+    events = await house.until(story, completed(200))
+    assert sorted(names(events, e.FileCompleted)) == sorted(story.file_ids)
+
+
+async def test_a_lost_worker_costs_only_time(house: House) -> None:
+    """Its file is started and then silent; after the lease another worker starts and finishes it."""
+    story = await sealed(house, 1)
+    house.scheduler()
+    (delivery,) = await house.work.take(LANE_QUICK, 1, DEADLINE_S)
+    await story.start(0)
+    del delivery  # the worker is gone, and with it the promise to renew
+    house.runner(name="b")
+    events = await house.until(story, completed(1))
+    started = [r.event for r in events if isinstance(r.event, e.FileStarted)]
+    assert [one.delivery for one in started] == [1, 2] and [one.previous for one in started] == [
+        "queued", "processing",
+    ]  # fmt: skip
+
+
+async def test_a_file_that_kills_workers_fails_in_the_end(house: House) -> None:
+    """Poison: after a bounded number of starts the file fails, with a reason."""
+    story = await sealed(house, 1)
+    house.scheduler()
+    for _ in range(house.settings.deliveries_max):
+        await house.work.take(LANE_QUICK, 1, DEADLINE_S)
+        await story.start(0)
+    house.runner()
+    events = await house.until(story, lambda events: bool(names(events, e.FileFailed)))
+    (failed,) = [r.event for r in events if isinstance(r.event, e.FileFailed)]
+    assert failed.error.code == "worker_lost" and "3 times" in failed.error.message
+
+
+async def test_a_zombie_writes_nothing(house: House) -> None:
+    """A worker that was slower than its lease finds another's outcome in the log and drops its own."""
+    story = await sealed(house, 1)
+    house.scheduler()
+    (zombie,) = await house.work.take(LANE_QUICK, 1, DEADLINE_S)
+    await story.complete(0)
+    runner = house.runner()
+    await runner.handle([zombie])
+    assert len(names(await house.events(story), e.FileCompleted)) == 1
+    assert len(names(await house.events(story), e.FileStarted)) == 1
+
+
+async def test_a_forgetful_queue_is_supplied_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was released and lost with the queue is released again by the sweep."""
+    monkeypatch.setattr("services.worker.scheduler.RELEASED_AGE_S", 0.2)
+    story = await sealed(house, 3)
+    house.scheduler()
+    taken = [await house.work.take(LANE_QUICK, 3, DEADLINE_S)]
+    for one in taken[0]:
+        await one.done()  # gone from the queue, and nobody ran them
+    house.runner()
+    await house.until(story, completed(3))
+
+
+async def test_a_faulty_file_fails_alone_with_its_reason(house: House) -> None:
+    """An invoice that is none, beside noops that complete."""
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    await story.upload([b"a"])
+    await story.queue_with("invoice", b"<poem>roses</poem>", "poem.xml")
+    await story.seal()
+    house.scheduler()
+    house.runner(LANE_QUICK)
+    house.runner(LANE_DEFAULT)
+    events = await house.until(story, lambda events: bool(names(events, e.FileFailed)))
+    await house.until(story, completed(1))
+    (failed,) = [r.event for r in events if isinstance(r.event, e.FileFailed)]
+    assert failed.error.code == "not_an_invoice" and "poem" in failed.error.message
+
+
+async def test_a_missing_source_is_tried_again_and_then_fails(house: House) -> None:
+    """Gone bytes are an error of the world: another attempt follows, by the retry policy."""
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    await story.queue_with("invoice", b"<a/>", "a.xml")
+    await story.seal()
+    for key in await house.blobs.keys("t/"):
+        await house.blobs.delete(key)
+    house.scheduler()
+    house.runner(LANE_DEFAULT)
+    events = await house.until(story, lambda events: bool(names(events, e.FileAttemptFailed)))
+    (failed,) = [r.event for r in events if isinstance(r.event, e.FileAttemptFailed)]
+    assert failed.error.code == "source_missing" and failed.retry_at > events[-1].time
+    again = await house.until(story, lambda events: len(names(events, e.FileQueued)) == 2)
+    assert [r.event.attempt for r in again if isinstance(r.event, e.FileQueued)] == [1, 2]
+
+
+async def test_a_cancelled_batch_runs_nothing_more(house: House) -> None:
+    """Every file that had not started is cancelled, each by its own event."""
+    story = await sealed(house, 30)
+    await story.command(c.CancelBatch())
+    house.scheduler()
+    house.runner()
+    events = await house.until(story, lambda events: len(names(events, e.FileCancelled)) == 30)
+    assert names(events, e.FileStarted) == []
+
+
+async def test_a_paused_batch_waits_and_goes_on(house: House) -> None:
+    story = await sealed(house, 5)
+    await story.command(c.PauseBatch())
+    other = await sealed(house, 5, number=2)
+    house.scheduler()
+    house.runner()
+    await house.until(other, completed(5))
+    assert names(await house.events(story), e.FileStarted) == []
+    await story.command(c.ResumeBatch())
+    await house.until(story, completed(5))
