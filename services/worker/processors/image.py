@@ -16,6 +16,7 @@ from typing import Any
 
 import PIL.Image
 import PIL.ImageFilter
+import zxingcpp
 
 from services.worker.processors.pictures import Picture, PictureRefused, open_picture, thumbnail
 from tanda.contracts.results import Artifact, Failure, Result, SourceFile
@@ -78,8 +79,6 @@ def _barcodes(picture: Picture, warnings: list[str]) -> list[dict[str, Any]]:
 
 def _look(grey: PIL.Image.Image) -> list[Any]:
     """Read the codes; a small picture without any is sharpened and read again, for photographs."""
-    import zxingcpp
-
     found = zxingcpp.read_barcodes(grey, text_mode=zxingcpp.TextMode.Plain)
     if found or grey.width * grey.height > SHARPENED_PIXELS_MAX:
         return found

@@ -1,6 +1,5 @@
-"""The processor that does nothing but read: for tests, benchmarks and first steps."""
+"""The processor that does nothing: for tests, benchmarks and first steps."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,15 +7,14 @@ from tanda.contracts.results import Failure, Result, SourceFile
 
 
 class Noop:
-    """Accepts any file and answers ``{"kind": "noop", "bytes": n, "sha256": hex}`` from what it read."""
+    """Accepts any file and answers ``{"kind": "noop", "bytes": n, "sha256": hex}``."""
 
     name = "noop"
     version = "1"
     accepts: frozenset[str] = frozenset()
+    #: It never opens the file, so it needs no sandbox and measures everything but processing.
+    trusted = True
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
-        """Count and digest the file's bytes."""
-        with source.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            size = file.tell()
-        return Result(data={"kind": "noop", "bytes": size, "sha256": digest.hexdigest()})
+        """Repeat what is known of the file."""
+        return Result(data={"kind": "noop", "bytes": source.bytes, "sha256": source.sha256})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pypdfium2
 
 from services.worker.processors.guesses.layout import Line, lines_of
 
@@ -63,8 +64,6 @@ class PdfText(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def opened(path: Path) -> Generator[Any]:
     """Open a document with no password; the value is a ``pypdfium2.PdfDocument`` of at least one page."""
-    import pypdfium2
-
     try:
         _forget_last_error()
         document = pypdfium2.PdfDocument(path)
@@ -80,8 +79,6 @@ def opened(path: Path) -> Generator[Any]:
 
 def read_attachments(document: Any) -> list[Attachment]:
     """Return the embedded files that can be read, the first :data:`ATTACHMENTS_MAX` of them."""
-    import pypdfium2
-
     found: list[Attachment] = []
     for index in range(min(document.count_attachments(), ATTACHMENTS_MAX)):
         try:
@@ -98,8 +95,6 @@ def read_attachments(document: Any) -> list[Attachment]:
 
 def read_text(document: Any) -> PdfText:
     """Read every page's text up to the limits; a page that cannot be read is counted, not fatal."""
-    import pypdfium2
-
     total = len(document)
     chars = unreadable = 0
     size: list[float] | None = None
@@ -161,8 +156,6 @@ def _forget_last_error() -> None:
     It does not set one for a document without pages, and the last document's would be reported: the same
     bytes would be called password protected in one process and damaged in another.
     """
-    import pypdfium2
-
     try:
         pypdfium2.PdfDocument(b"-")
     except pypdfium2.PdfiumError:

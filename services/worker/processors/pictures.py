@@ -24,6 +24,9 @@ _ORIENTATION = 0x0112
 #: Scanners go to 9,600; anything else is a broken header.
 DPI_MAX = 20_000
 
+# Pillow imports its plug-ins on first use; in a forked child that would be for every file anew.
+PIL.Image.init()
+
 #: Everything that Pillow's plug-ins are known to raise on a broken file.
 BROKEN = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),

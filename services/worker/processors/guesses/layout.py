@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pypdfium2
+from pypdfium2 import raw
 
 #: A page of dense print has 8,000.
 CHARS_MAX = 20_000
@@ -86,9 +88,6 @@ def _runs(text_page: Any) -> Iterator[_Run]:
 
 
 def _characters(text_page: Any) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
-    import pypdfium2
-    from pypdfium2 import raw
-
     for index in range(min(text_page.count_chars(), CHARS_MAX)):
         code = raw.FPDFText_GetUnicode(text_page, index)
         if not 0 < code <= 0x10FFFF or 0xD800 <= code <= 0xDFFF:
