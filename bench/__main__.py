@@ -1,0 +1,59 @@
+"""``make bench``: Tanda beside the raw limits of the same servers, in the same run.
+
+Each figure is a ratio of two measured side by side; nothing here is a test. It starts a stack of its
+own in a temporary folder, prints a table and, with ``--json FILE``, writes the figures.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvloop
+
+from bench import live, pipeline, replayed, upload
+from tests.running import Running, running
+
+ROUNDS = 3
+FILES = 5_000
+
+
+async def measure(rounds: int, files: int) -> list[dict[str, object]]:
+    """Every figure, rounds interleaved: ours, then the limit, then ours again."""
+    figures: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory(prefix="tanda-bench-") as folder:
+        Path(folder).chmod(0o711)
+        env = {"TANDA_WINDOW": os.environ.get("TANDA_BENCH_WINDOW", "1024")}
+        async with running(Path(folder) / "data", workers=1, env=env) as stack:
+            benches: list[tuple[str, str, Callable[[Running, int], Awaitable[dict[str, float]]]]] = [
+                ("pipeline", "files/s, seal to BatchCompleted, noop, fsync always", pipeline.run),
+                ("live", "ms from append to the SSE client, p50", live.run),
+                ("upload", "MB of gateway memory while uploading", upload.run),
+                ("replay", "events/s into all views", replayed.run),
+            ]
+            for name, unit, bench in benches:
+                taken = [await bench(stack, files) for _ in range(1 if name in ("upload",) else rounds)]
+                medians = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
+                figures.append({"bench": name, "unit": unit, **{k: round(v, 3) for k, v in medians.items()}})
+                print(json.dumps(figures[-1]), flush=True)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--files", type=int, default=FILES)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    figures = uvloop.run(measure(options.rounds, options.files))
+    machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The whole pipeline with the no-op processor, beside the bare log: the same events, appended raw."""
+
+import asyncio
+import time
+from secrets import token_hex
+
+from tanda.adapters.nats import connect
+from tanda.contracts import events as e
+from tanda.contracts import ids
+from tanda.contracts.envelope import NewEvent, Origin, new_event
+from tanda.contracts.results import BlobRef
+from tanda.contracts.subjects import batch_subject, file_subject
+from tanda.settings import from_environment
+from tests.running import Running
+
+ORIGIN = Origin(source="/bench/1")
+CHUNK = 1_000
+#: Queued, started, completed.
+EVENTS_PER_FILE = 3
+
+
+def settings(stack: Running):
+    facts = stack.facts()
+    return from_environment({"TANDA_NATS_URL": facts["nats_url"], "TANDA_DATA": str(stack.data)})
+
+
+def queued(tenant: str, batch_id: str, index: int, now_ms: int) -> NewEvent:
+    source = BlobRef(key=f"t/{tenant}/{batch_id}/src/none", bytes=1024, sha256="0" * 64)
+    event = e.FileQueued(
+        name=f"{index:06d}.bin", index=index, content_type="application/octet-stream", bytes=1024,
+        sha256="0" * 64, source=source, processor="noop",
+    )  # fmt: skip
+    subject = file_subject(tenant, batch_id, ids.file_id(batch_id, str(index)))
+    return new_event(subject, event, expected_seq=0, time_ms=now_ms, origin=ORIGIN)
+
+
+async def run(stack: Running, files: int) -> dict[str, float]:
+    """``ours`` and ``limit`` in files/s, and their ratio."""
+    ours = await through_the_pipeline(stack, files)
+    limit = await bare_log(stack, files)
+    return {"ours": ours, "limit": limit, "ratio": ours / limit}
+
+
+async def through_the_pipeline(stack: Running, files: int) -> float:
+    """Files per second from the seal until ``BatchCompleted`` is in the log and the view shows it."""
+    connection = await connect(settings(stack), "bench")
+    now_ms = time.time_ns() // 1_000_000
+    tenant = f"bench{token_hex(3)}"
+    batch_id = ids.derived_id(ids.BATCH, now_ms, tenant)
+    subject = batch_subject(tenant, batch_id)
+    created = new_event(subject, e.BatchCreated(name="bench"), expected_seq=0, time_ms=now_ms, origin=ORIGIN)
+    (seq,) = await connection.log.append([created])
+    for start in range(0, files, CHUNK):
+        chunk = [queued(tenant, batch_id, i, now_ms) for i in range(start, min(start + CHUNK, files))]
+        await connection.log.append(chunk)
+    sealed = e.BatchSealed(total=files, bytes=files * 1024)
+    begun = time.perf_counter()
+    await connection.log.append([new_event(subject, sealed, expected_seq=seq, time_ms=now_ms, origin=ORIGIN)])
+    await stack.finished(batch_id, 300)
+    taken = time.perf_counter() - begun
+    await connection.close()
+    return files / taken
+
+
+async def bare_log(stack: Running, files: int) -> float:
+    """The same events as bare atomic appends to the same log, nothing reading but what runs anyway."""
+    connection = await connect(settings(stack), "bench")
+    now_ms = time.time_ns() // 1_000_000
+    tenant = f"raw{token_hex(3)}"
+    batches = [ids.derived_id(ids.BATCH, now_ms, f"{tenant}{n}") for n in range(EVENTS_PER_FILE)]
+    chunks = [
+        [queued(tenant, batch_id, i, now_ms) for i in range(start, min(start + CHUNK, files))]
+        for batch_id in batches
+        for start in range(0, files, CHUNK)
+    ]
+    begun = time.perf_counter()
+    await asyncio.gather(*(connection.log.append(chunk) for chunk in chunks))
+    taken = time.perf_counter() - begun
+    await connection.close()
+    return files / taken
