@@ -86,6 +86,7 @@ ROOMS: dict[str, Room] = {
         ours=_words("tanda.contracts"),
         packages=_words("msgspec httpx2"),
     ),
+    "tanda.samples": Room("Makes the sample files of a first look; knows nothing of the rest."),
     "tanda.embedded": Room(
         "Starts the real servers from their wheels and watches them; knows no event.",
         ours=_words("tanda.settings"),
@@ -93,7 +94,7 @@ ROOMS: dict[str, Room] = {
     ),
     "tanda.cli": Room(
         "A composition root: the commands put rooms together; services are processes to it, never imports.",
-        ours=LANGUAGE | ADAPTERS | _words("tanda.client tanda.embedded"),
+        ours=LANGUAGE | ADAPTERS | _words("tanda.client tanda.embedded tanda.samples"),
         packages=_words("cyclopts rich httpx2 msgspec structlog uvloop"),
     ),
     "services": Room("Nothing lives here but the services.", stdlib=PURE),
