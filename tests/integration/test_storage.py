@@ -1,0 +1,341 @@
+"""The storage service: every batch gets its results once per version, and no source is ever lost."""
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from services.storage.archive import EVENT_BYTES_MAX, event_sizes
+from tanda.adapters.memory import MemoryLog
+from tanda.adapters.nats import connect
+from tanda.adapters.s3 import S3Blobs
+from tanda.contracts import events as e
+from tanda.contracts.codec import encode
+from tanda.contracts.results import BlobRef
+from tanda.domain.errors import LogDamaged
+from tanda.domain.settling import Settling
+from tanda.embedded.servers import servers
+from tanda.ports import Blobs, Log
+from tanda.results import ResultsCache
+from tanda.settings import from_environment
+from tests.batch_story import BatchStory
+from tests.storage_world import Failing, Life, World, mixed, running_until_dead, sources
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_a_settled_batch_is_completed_and_archived(world: World) -> None:
+    """The document, the event, the archive: what completed has moved, what failed is where it was."""
+    story = world.story()
+    async with world.running() as storage:
+        await mixed(story)
+        await world.settle(storage)
+
+        (completed,) = await world.check_results(story, versions=1)
+        assert completed.counts == {"completed": 4, "failed": 1, "rejected": 1}
+        archived = {name for one in await world.events(e.SourcesArchived) for name in one.sources}
+        assert archived == {story.file_ids[n] for n in (0, 1, 2, 4)}
+        assert sources(world, "/src/") == [story.states[story.file_ids[3]].queued.source.key]  # type: ignore[union-attr]
+        assert len(sources(world, "/archive/")) == 3
+        assert storage.unfinished == 0
+
+
+async def test_nothing_is_completed_too_early(world: World) -> None:
+    """Unsealed, or with one file still at work, a batch has no results."""
+    story = world.story()
+    async with world.running() as storage:
+        await story.create()
+        await story.upload([b"uno", b"dos"])
+        await story.complete(0)
+        await world.settle(storage)
+        await story.seal()
+        await story.start(1)
+        await asyncio.sleep(0.05)
+        assert await world.events(e.BatchCompleted) == []
+        assert await world.events(e.SourcesArchived) == []
+
+
+async def test_a_retry_makes_another_version(world: World) -> None:
+    """A batch that was forgotten comes back, and its second version tells of the second attempt."""
+    story = world.story()
+    async with world.running() as storage:
+        await mixed(story)
+        await world.settle(storage)
+        assert storage.unfinished == 0
+
+        await story.retry(3)
+        await asyncio.sleep(0.05)
+        assert len(await world.events(e.BatchCompleted)) == 1
+        await story.complete(3, version="2")
+        await world.settle(storage)
+
+        await world.check_results(story, versions=2)
+        assert storage.unfinished == 0
+        assert sources(world, "/src/") == []
+
+
+async def test_a_retry_is_awaited_until_its_files_are_queued(world: World) -> None:
+    """Between FilesRetried and the files' own events every file is final, and yet nothing is complete."""
+    story = world.story()
+    await mixed(story)
+    async with world.running() as storage:
+        await world.settle(storage)
+        before = await world.log.position()
+        await story.retry(3)
+        batch_event = (await world.log.get(before + 1)).event  # type: ignore[union-attr]
+        assert isinstance(batch_event, e.FilesRetried)
+
+    for end in range(before + 1, await world.log.position() + 1):
+        fold = Settling()
+        fold.apply([record async for chunk in world.log.read(through=end) for record in chunk])
+        (batch,) = fold.batches.values()
+        assert not batch.complete_due
+
+
+async def test_a_cancelled_batch_has_results_too(world: World) -> None:
+    """Once each of its files is final; what was cancelled keeps its source."""
+    story = world.story()
+    async with world.running() as storage:
+        await story.create()
+        await story.upload([b"uno", b"dos"])
+        await story.seal()
+        await story.complete(0)
+        await story.cancel()
+        await story.cancel_files(1)
+        await world.settle(storage)
+
+        (completed,) = await world.check_results(story, versions=1)
+        assert completed.counts == {"completed": 1, "cancelled": 1}
+        assert len(sources(world, "/src/")) == 1
+
+
+async def test_a_cancelled_open_batch_is_forgotten(world: World) -> None:
+    """Never sealed, never whole: no results, and nothing kept in memory."""
+    story = world.story()
+    async with world.running() as storage:
+        await story.create()
+        await story.upload([b"uno"])
+        await story.cancel()
+        await story.cancel_files(0)
+        await world.settle(storage)
+        assert await world.events(e.BatchCompleted) == []
+        assert storage.unfinished == 0
+
+
+async def test_many_batches_at_once(world: World) -> None:
+    """Two processes and fifty batches: each has exactly one document per version."""
+    async with world.running() as one, world.running() as two:
+        for number in range(50):
+            story = world.story(number)
+            await story.create()
+            await story.upload([f"{number}".encode(), b"x"])
+            await story.seal()
+            await story.complete(0, 1)
+        await world.settle(one, two)
+        completed = await world.events(e.BatchCompleted)
+        assert len(completed) == 50
+        assert sources(world, "/src/") == []
+        assert (one.unfinished, two.unfinished) == (0, 0)
+        for event in completed:
+            assert await world.blobs.read(event.results)
+    world.check_sources()
+
+
+@pytest.mark.parametrize("keeps_pace", [True, False])
+async def test_killed_at_every_step(tmp_path: Path, keeps_pace: bool) -> None:
+    """C-03: wherever the process dies, the next one ends the work, once, and no source is ever gone."""
+    killed = 0
+    for deadline in itertools.count(1):
+        world = World(tmp_path / f"{deadline}")
+        story = world.story()
+        life = Life(deadline, watch=world.check_sources)
+        first = world.storage(life)
+        if not keeps_pace:
+            await mixed(story)
+        async with running_until_dead(first):
+            if keeps_pace:
+                await mixed(story)
+            await world.settle(first, life=life)
+        async with world.running() as second:
+            await world.settle(second)
+            await world.check_results(story, versions=1)
+            await story.retry(3)
+            await story.complete(3)
+            await world.settle(second)
+        await world.check_results(story, versions=2)
+        archived = [name for one in await world.events(e.SourcesArchived) for name in one.sources]
+        assert sorted(archived) == sorted(story.file_ids[n] for n in range(5))
+        assert sources(world, "/src/") == []
+        world.check_sources()
+        if not life.dead.is_set():
+            break
+        killed += 1
+    assert killed > 30
+
+
+async def test_servers_that_fail_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls fail by chance, half of them after the deed; the work is done all the same, once."""
+    monkeypatch.setattr("services.storage.storage.BACKOFF_S", 0.0001)
+    monkeypatch.setattr("services.storage.storage.BACKOFF_MAX_S", 0.001)
+    monkeypatch.setattr("tanda.follower._BACKOFF_S", 0.0001)
+    failures = 0
+    for seed in range(20):
+        world = World(tmp_path / f"{seed}")
+        story = world.story()
+        chance = Random(seed)
+        blobs, log = Failing(world.blobs, chance), Failing(world.log, chance)
+        async with world.running(world.storage(log=log, blobs=blobs)) as storage:
+            await mixed(story)
+            await world.settle(storage)
+        await world.check_results(story, versions=1)
+        assert len(sources(world, "/src/")) == 1
+        world.check_sources()
+        failures += blobs.failures + log.failures
+    assert failures > 50
+
+
+async def test_a_restart_goes_on_from_its_snapshot(world: World) -> None:
+    """A clean stop leaves a snapshot; the next process reads only what came after it."""
+    story = world.story()
+    async with world.running() as storage:
+        await story.create()
+        await story.upload([b"uno", b"dos"])
+        await story.seal()
+        await story.complete(0)
+        while storage.position < await world.log.position():
+            await asyncio.sleep(0.001)
+    assert len(sources(world, "snapshots/storage/")) == 1
+    position = await world.log.position()
+    await story.complete(1)
+
+    seen: list[int] = []
+
+    class Watching(MemoryLog):
+        async def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[Any]:
+            seen.append(after)
+            async for chunk in world.log.follow(after, anchor):
+                yield chunk
+
+        def __getattribute__(self, name: str) -> Any:
+            return object.__getattribute__(self, name) if name == "follow" else getattr(world.log, name)
+
+    async with world.running(world.storage(log=Watching())) as storage:
+        await world.settle(storage)
+    assert seen == [position]
+    await world.check_results(story, versions=1)
+
+
+async def test_a_torn_snapshot_is_passed_over(world: World) -> None:
+    """Where the newest is damaged the one before is taken, and where all are, the log."""
+    story = world.story()
+    async with world.running() as storage:
+        await mixed(story)
+        await world.settle(storage)
+    for key in sources(world, "snapshots/storage/"):
+        world.blobs.objects[key] = world.blobs.objects[key][:-1]
+    async with world.running() as storage:
+        await world.settle(storage)
+        assert storage.position == await world.log.position()
+    await world.check_results(story, versions=1)
+
+
+async def test_a_log_that_went_back_stops_the_service(world: World, tmp_path: Path) -> None:
+    """The snapshot tells of an event that is not there any more: an alarm, not a guess."""
+    await mixed(world.story())
+    async with world.running() as storage:
+        await world.settle(storage)
+    shorter = World(tmp_path / "shorter")
+    shorter.blobs = world.blobs
+    await shorter.story(2).create()
+    with pytest.raises(LogDamaged):
+        await shorter.storage().run()
+
+
+async def test_a_gone_document_is_served_again(world: World) -> None:
+    """The gateway's cache gives the bytes of the event, from the object or from the log."""
+    story = world.story()
+    async with world.running() as storage:
+        await mixed(story)
+        await world.settle(storage)
+    cache = ResultsCache(world.log, world.blobs, world.spool)
+    event = await cache.recorded(story.tenant, story.batch_id, 1)
+    asked = (story.tenant, story.batch_id, 1, event.through_seq, event.results)
+    assert await cache.open(*asked) == (event.results, True)
+    await world.blobs.delete(event.results.key)
+    assert await cache.open(*asked) == (event.results, False)
+    assert await cache.open(*asked) == (event.results, True)
+    assert await world.blobs.read(event.results)
+
+
+def test_archived_sources_fit_into_events() -> None:
+    """Ten thousand files are told of in events that the log accepts, each file once."""
+    archived = {
+        f"fil_{n:026d}": BlobRef(key=f"t/acme/bat_{0:026d}/archive/{'a' * 64}", bytes=n, sha256="b" * 64)
+        for n in range(10_000)
+    }
+    portions = list(event_sizes(archived))
+    assert {name: ref for portion in portions for name, ref in portion.items()} == archived
+    assert (
+        max(len(encode(e.SourcesArchived(sources=portion))) for portion in portions)
+        <= EVENT_BYTES_MAX + 1_000
+    )
+    assert sum(map(len, portions)) == 10_000
+
+
+# -- on the real servers
+
+
+async def test_the_process_on_the_real_servers(tmp_path: Path) -> None:
+    """Started beside NATS and S3 it completes and archives a batch, and stops within a second."""
+    async with servers() as real:
+        settings = from_environment(real.env)
+        connection = await connect(settings, "test")
+        blobs = S3Blobs(settings)
+        story = BatchStory(connection.log, blobs)
+        await mixed(story)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.storage",
+            env={**os.environ, **real.env, "TANDA_DATA": str(tmp_path)},
+        )  # fmt: skip
+        cache = ResultsCache(connection.log, blobs, tmp_path / "own")
+        completed = await until_completed(connection.log, story, blobs)
+
+        assert await cache.open(
+            story.tenant, story.batch_id, 1, completed.through_seq, completed.results
+        ) == (completed.results, True)
+        document = json.loads(await blobs.read(completed.results))
+        assert document["metadata"]["counts"]["total"] == 6
+
+        process.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert time.monotonic() - begun < 1.0
+        assert len(await blobs.keys("snapshots/storage/")) == 1
+        await blobs.close()
+        await connection.close()
+
+
+async def until_completed(log: Log, story: BatchStory, blobs: Blobs) -> e.BatchCompleted:
+    """Waits until the batch is completed and all its archived sources have left their old places."""
+    prefix = f"t/{story.tenant}/{story.batch_id}/src/"
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(LookupError):
+            cache = ResultsCache(log, blobs, Path("unused"))
+            if len(await blobs.keys(prefix)) == 1:
+                return await cache.recorded(story.tenant, story.batch_id, 1)
+        await asyncio.sleep(0.02)
+    raise AssertionError("the batch was not completed in time")
