@@ -1,0 +1,194 @@
+"""The composition root: real servers behind the ports, one HTTP server, an end without loose ends."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from importlib.metadata import entry_points
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import asyncpg
+import structlog
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.gateway.app import create_app
+from services.gateway.deps import PROCESSORS, Deps
+from services.gateway.live.hub import Hub
+from tanda import telemetry
+from tanda.adapters.idempotency import PostgresIdempotency
+from tanda.adapters.migrations import migrate
+from tanda.adapters.nats import connect
+from tanda.adapters.postgres import open_pool, ready
+from tanda.adapters.postgres_views import PostgresViews
+from tanda.adapters.s3 import S3Blobs
+from tanda.domain.errors import Unavailable
+from tanda.results import ResultsCache
+from tanda.settings import Settings, from_environment
+
+#: Request headers have to be complete within this time (slow loris).
+HEADERS_S = 10.0
+#: What runs at the end gets this long; `tanda up` kills after ten seconds.
+GRACE_S = 4
+KEEP_ALIVE_S = 30
+CLOSE_S = 0.5
+MIGRATE_RETRY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class DeadlineProtocol(HttpToolsProtocol):
+    """HTTP/1.1 that cuts a connection whose next request does not get through its headers in time."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        if self._deadline is None:
+            self._arm()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._disarm()
+        super().on_headers_complete()
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(HEADERS_S, self._cut)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _cut(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+class GatewayServer(uvicorn.Server):
+    """Tells live clients before it waits for them; left alone, uvicorn would wait until they leave."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        self._hub.drain()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Ends the loop and nothing else: uvicorn's own raises the signal again, and the exit code is -15."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        try:
+            for number in numbers:
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+        except (ValueError, RuntimeError):  # not the main thread: a test, which stops it by itself
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """uvicorn as we want it: uvloop, httptools, no logging of its own, bounded waits."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=DeadlineProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        backlog=4096,
+    )
+
+
+async def serve(settings: Settings) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code."""
+    async with AsyncExitStack() as stack:
+        deps = await compose(settings, stack)
+        app = create_app(deps)
+        server = GatewayServer(server_config(app, settings), app.state.gateway.hub)
+        log.info("The gateway is starting.", url=f"http://{settings.host}:{settings.port}")
+        await server.serve()
+    log.info("The gateway has stopped.")
+    return 0 if server.started else 1
+
+
+async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
+    """Connects everything; PostgreSQL may come later, since uploads do without it."""
+    connection = await connect(settings, "gateway")
+    stack.push_async_callback(_bounded, connection.close)
+    pool = await open_pool(settings, "gateway")
+    stack.callback(pool.terminate)
+    blobs = S3Blobs(settings)
+    stack.push_async_callback(_bounded, blobs.close)
+    migrating = asyncio.create_task(_migrate(pool))
+    stack.callback(migrating.cancel)
+
+    async def postgres_ready() -> None:
+        await ready(pool)
+        if not migrating.done():
+            raise Unavailable("postgres", "the durable tables are not there yet")
+
+    return Deps(
+        settings=settings,
+        log=connection.log,
+        blobs=blobs,
+        views=PostgresViews(pool),
+        signals=connection.signals,
+        idempotency=PostgresIdempotency(pool),
+        results=ResultsCache(connection.log, blobs, Path(settings.data) / "spool" / "results"),
+        checks={"nats": connection.ready, "postgres": postgres_ready, "s3": blobs.ready},
+        processors=PROCESSORS | {entry.name for entry in entry_points(group="tanda.processors")},
+        source=f"/gateway/{token_hex(4)}",
+    )
+
+
+async def _migrate(pool: asyncpg.Pool) -> None:
+    """Brings the durable tables up to date as soon as there is a server."""
+    while True:
+        try:
+            await migrate(pool)
+            return
+        except Unavailable as error:
+            log.warning("The durable tables are not up to date yet.", error=str(error))
+        await asyncio.sleep(MIGRATE_RETRY_S)
+
+
+async def _bounded(close: Callable[[], Awaitable[None]]) -> None:
+    """A server that is away must not keep us from ending."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(close(), CLOSE_S)
+
+
+def main() -> None:
+    settings = from_environment()
+    telemetry.configure("gateway", settings.log_level)
+    sys.exit(uvloop.run(serve(settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,360 @@
+"""The use cases that write to the log: create, open, add a file, seal, and the batch commands.
+
+The order is always the same: bytes durable, then the events, then the answer. A batch of many files is
+written in atomic chunks and exists only once its ``BatchSealed`` is there.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from tanda.contracts import commands as c
+from tanda.contracts import events as e
+from tanda.contracts import ids
+from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, Recorded, new_event, recorded
+from tanda.contracts.subjects import batch_all, batch_subject, file_subject
+from tanda.domain import batch, file
+from tanda.domain.errors import Conflict, NotFound, Refusal, Unavailable
+from tanda.ports import Log
+
+#: What the log takes in one atomic append.
+CHUNK_EVENTS = 1_000
+#: How often a decision is taken again where another writer was first.
+DECISIONS_MAX = 8
+FIRST_WAIT_S = 0.1
+OPEN_BATCHES_KNOWN_MAX = 1_000
+
+T = TypeVar("T")
+logger = structlog.get_logger(__name__)
+
+
+class NewFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file on its way into a batch: stored and to be queued, or refused."""
+
+    file_id: str
+    command: c.QueueFile | c.RejectFile
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of one batch that are in the log now, in order."""
+
+    tenant: str
+    batch_id: str
+    records: list[Recorded]
+    #: Somebody had written them before: a repeated request, nothing of this one was used.
+    repeated: bool = False
+
+    @property
+    def seq(self) -> int:
+        return self.records[-1].seq
+
+
+class Accept:
+    """Decides and appends; knows no HTTP."""
+
+    def __init__(self, log: Log, source: str, patience_s: float, now_ms: Callable[[], int]) -> None:
+        self._log = log
+        self._source = source
+        self._patience_s = patience_s
+        self._now_ms = now_ms
+        #: A PUT and a seal of the same batch do not overlap within this process.
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._next_index: dict[str, int] = {}
+
+    def origin(self, command: str | None = None) -> Origin:
+        return Origin(source=self._source, command=command)
+
+    # -- a whole batch
+
+    async def create(
+        self, tenant: str, batch_id: str, command: c.CreateBatch, files: Sequence[NewFile], origin: Origin
+    ) -> Written:
+        """Writes a batch with all its files; where it is there already, finishes or returns it."""
+        if not files:
+            raise Refusal("empty_batch", "A batch needs at least one file.")
+        try:
+            records = await self._write_whole(tenant, batch_id, command, files, origin)
+        except Conflict:
+            return await self._finish_whole(tenant, batch_id, files, origin)
+        return Written(tenant=tenant, batch_id=batch_id, records=records)
+
+    async def _write_whole(
+        self, tenant: str, batch_id: str, command: c.CreateBatch, files: Sequence[NewFile], origin: Origin
+    ) -> list[Recorded]:
+        subject = batch_subject(tenant, batch_id)
+        now = self._now_ms()
+        (created,) = batch.decide(batch.initial(), command)
+        head = new_event(subject, created, expected_seq=0, time_ms=now, origin=origin)
+        body = [self._file_event(tenant, batch_id, one, now, origin) for one in files]
+        first = [head, *body[: CHUNK_EVENTS - 1]]
+        rest = body[CHUNK_EVENTS - 1 :]
+        sealed = _seal_after([created], files)
+        if not rest and len(first) < CHUNK_EVENTS:
+            tail = new_event(subject, sealed, expected_seq=FOLLOWS, time_ms=now, origin=origin)
+            return await self._append([*first, tail])
+        records = await self._append(first)
+        tail = new_event(subject, sealed, expected_seq=records[0].seq, time_ms=now, origin=origin)
+        return records + await self._append_chunks([*rest, tail])
+
+    async def _finish_whole(
+        self, tenant: str, batch_id: str, files: Sequence[NewFile], origin: Origin
+    ) -> Written:
+        """An earlier try of the same request got this far: write what is missing, or nothing."""
+        there = await self._read(tenant, batch_id)
+        if not there:
+            raise Unavailable("nats", "the batch conflicts with one that cannot be read")
+        if _state(there).sealed:
+            return Written(tenant=tenant, batch_id=batch_id, records=there, repeated=True)
+        known = {record.file_id for record in there}
+        now = self._now_ms()
+        missing = [one for one in files if one.file_id not in known]
+        events = [self._file_event(tenant, batch_id, one, now, origin) for one in missing]
+        sealed = _seal_after([one.event for one in there if one.file_id is None], files)
+        last = _last_of_batch(there)
+        tail = new_event(
+            batch_subject(tenant, batch_id), sealed, expected_seq=last, time_ms=now, origin=origin
+        )
+        records = there + await self._append_chunks([*events, tail])
+        return Written(tenant=tenant, batch_id=batch_id, records=records)
+
+    def _file_event(self, tenant: str, batch_id: str, one: NewFile, now: int, origin: Origin) -> NewEvent:
+        (event,) = file.decide(file.initial(), one.command)
+        subject = file_subject(tenant, batch_id, one.file_id)
+        return new_event(subject, event, expected_seq=0, time_ms=now, origin=origin)
+
+    # -- file by file
+
+    async def open(self, tenant: str, batch_id: str, command: c.CreateBatch, origin: Origin) -> Written:
+        """An empty batch that files are added to."""
+        (created,) = batch.decide(batch.initial(), command)
+        event = new_event(
+            batch_subject(tenant, batch_id), created, expected_seq=0, time_ms=self._now_ms(), origin=origin
+        )
+        try:
+            return Written(tenant=tenant, batch_id=batch_id, records=await self._append([event]))
+        except Conflict:
+            there = await self._read(tenant, batch_id)
+            return Written(tenant=tenant, batch_id=batch_id, records=there, repeated=True)
+
+    async def batch_created(self, tenant: str, batch_id: str) -> tuple[batch.BatchState, e.BatchCreated]:
+        """A batch's state and its first event; NotFound where there is none."""
+        records = await self.batch_records(tenant, batch_id)
+        created = records[0].event
+        assert isinstance(created, e.BatchCreated), "a batch begins with its creation"
+        return _state(records), created
+
+    async def file_there(self, tenant: str, batch_id: str, file_id: str) -> Recorded | None:
+        """The first event of a file, which tells its digest, else None."""
+        async for records in self._log.read(file_subject(tenant, batch_id, file_id)):
+            return records[0]
+        return None
+
+    async def add_file(
+        self, tenant: str, batch_id: str, one: NewFile, origin: Origin
+    ) -> tuple[Recorded, bool]:
+        """Adds a file to an open batch; False where the same file was there before."""
+        async with self._exclusive(batch_id):
+            state, _ = await self.batch_created(tenant, batch_id)
+            check_open(state)
+            event = self._file_event(tenant, batch_id, one, self._now_ms(), origin)
+            try:
+                return (await self._append([event]))[0], True
+            except Conflict:
+                there = await self.file_there(tenant, batch_id, one.file_id)
+                assert there is not None, "what conflicts is there"
+                check_same_file(there, one.command.sha256)
+                return there, False
+
+    async def seal(self, tenant: str, batch_id: str, origin: Origin) -> Written:
+        """Closes an open batch over the files that are in it."""
+        async with self._exclusive(batch_id):
+            there = await self.all_records(tenant, batch_id)
+            command = _seal_command(there)
+            (sealed,) = batch.decide(_state(there), command)
+            event = new_event(
+                batch_subject(tenant, batch_id),
+                sealed,
+                expected_seq=_last_of_batch(there),
+                time_ms=self._now_ms(),
+                origin=origin,
+            )
+            records = there + await self._append([event])
+        return Written(tenant=tenant, batch_id=batch_id, records=records)
+
+    # -- commands of a batch
+
+    async def command(self, tenant: str, batch_id: str, command: c.Command, origin: Origin) -> int:
+        """Decides on the batch as it is and appends; returns the position."""
+        for _ in range(DECISIONS_MAX):
+            records = await self.batch_records(tenant, batch_id)
+            events = batch.decide(_state(records), command)
+            new = new_event(
+                batch_subject(tenant, batch_id),
+                events[0],
+                expected_seq=records[-1].seq,
+                time_ms=self._now_ms(),
+                origin=origin,
+            )
+            try:
+                return (await self._append([new]))[0].seq
+            except Conflict:
+                continue
+        raise Unavailable("nats", "the batch is being written by others all the time")
+
+    # -- reading and writing
+
+    async def tenant_of(self, batch_id: str) -> str | None:
+        """Whose batch it is: for the operator, who may ask for any."""
+        if not ids.is_id(batch_id, ids.BATCH):
+            return None
+        async for records in self._log.read(batch_subject("*", batch_id)):
+            return records[0].tenant
+        return None
+
+    async def batch_records(self, tenant: str, batch_id: str) -> list[Recorded]:
+        """The batch's own events; NotFound where there is no such batch."""
+        if not ids.is_id(batch_id, ids.BATCH):
+            raise batch_not_found()
+        found: list[Recorded] = []
+        async for records in self._log.read(batch_subject(tenant, batch_id)):
+            found += records
+        if not found:
+            raise batch_not_found()
+        return found
+
+    async def all_records(self, tenant: str, batch_id: str) -> list[Recorded]:
+        """The events of the batch and of its files; NotFound where there are none."""
+        records = await self._read(tenant, batch_id)
+        if not records:
+            raise batch_not_found()
+        return records
+
+    async def next_index(self, tenant: str, batch_id: str) -> int:
+        """A file's place where its client names none: after those that this process has seen."""
+        if batch_id not in self._next_index:
+            there = {record.file_id for record in await self._read(tenant, batch_id)}
+            while len(self._next_index) >= OPEN_BATCHES_KNOWN_MAX:
+                self._next_index.pop(next(iter(self._next_index)))
+            self._next_index[batch_id] = len(there) - 1
+        self._next_index[batch_id] += 1
+        return self._next_index[batch_id] - 1
+
+    async def _read(self, tenant: str, batch_id: str) -> list[Recorded]:
+        if not ids.is_id(batch_id, ids.BATCH):
+            raise batch_not_found()
+        found: list[Recorded] = []
+        async for records in self._log.read(batch_all(tenant, batch_id)):
+            found += records
+        return found
+
+    async def _append_chunks(self, events: Sequence[NewEvent]) -> list[Recorded]:
+        records: list[Recorded] = []
+        for start in range(0, len(events), CHUNK_EVENTS):
+            records += await self._append(events[start : start + CHUNK_EVENTS])
+        return records
+
+    async def _append(self, events: Sequence[NewEvent]) -> list[Recorded]:
+        """Repeats while the outcome is unknown: the ids are the same, so nothing is written twice."""
+        deadline = time.monotonic() + self._patience_s
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                seqs = await self._log.append(events)
+            except Unavailable as error:
+                if time.monotonic() + wait_s > deadline:
+                    raise
+                logger.warning("An append is repeated.", error=str(error), wait_s=wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s *= 2
+            else:
+                return [recorded(event, seq) for event, seq in zip(events, seqs, strict=True)]
+
+    def _exclusive(self, batch_id: str) -> "_Exclusive":
+        return _Exclusive(self._locks, batch_id)
+
+
+class _Exclusive:
+    """A lock by name that is forgotten with its last holder."""
+
+    def __init__(self, locks: dict[str, tuple[asyncio.Lock, int]], name: str) -> None:
+        self._locks = locks
+        self._name = name
+
+    async def __aenter__(self) -> None:
+        lock, holders = self._locks.get(self._name, (asyncio.Lock(), 0))
+        self._locks[self._name] = (lock, holders + 1)
+        try:
+            await lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: Any) -> None:
+        self._locks[self._name][0].release()
+        self._leave()
+
+    def _leave(self) -> None:
+        lock, holders = self._locks.pop(self._name)
+        if holders > 1:
+            self._locks[self._name] = (lock, holders - 1)
+
+
+def batch_not_found() -> NotFound:
+    return NotFound("batch_not_found", "There is no such batch.")
+
+
+def check_open(state: batch.BatchState) -> None:
+    """409 where no file can be added any more."""
+    if state.phase != "open" or state.sealed:
+        phase = "sealed" if state.sealed and state.phase == "open" else str(state.phase)
+        raise Refusal("batch_closed", f"No file can be added: the batch is {phase}.", status=409, state=phase)
+
+
+def check_same_file(there: Recorded, digest: str | None) -> None:
+    """409 where a file of this name has other bytes."""
+    if digest_of(there) != digest:
+        raise Refusal("file_exists", "There is another file of this name in the batch.", status=409)
+
+
+def digest_of(first: Recorded) -> str | None:
+    """Of a file's bytes, by its first event."""
+    assert isinstance(first.event, e.FileQueued | e.FileRejected), "a file begins queued or rejected"
+    return first.event.sha256
+
+
+def _state(records: Sequence[Recorded]) -> batch.BatchState:
+    state = batch.initial()
+    for record in records:
+        if record.file_id is None:
+            state = batch.evolve(state, record.event)
+    return state
+
+
+def _last_of_batch(records: Sequence[Recorded]) -> int:
+    return max(record.seq for record in records if record.file_id is None)
+
+
+def _seal_after(batch_events: Sequence[e.Event], files: Sequence[NewFile]) -> e.Event:
+    state = batch.initial()
+    for event in batch_events:
+        state = batch.evolve(state, event)
+    rejected = sum(isinstance(one.command, c.RejectFile) for one in files)
+    total_bytes = sum(one.command.bytes for one in files)
+    command = c.SealBatch(total=len(files), rejected=rejected, bytes=total_bytes)
+    return batch.decide(state, command)[0]
+
+
+def _seal_command(records: Sequence[Recorded]) -> c.SealBatch:
+    """Over the first event of every file."""
+    firsts: dict[str, e.FileQueued | e.FileRejected] = {}
+    for record in records:
+        if record.file_id is not None and isinstance(record.event, e.FileQueued | e.FileRejected):
+            firsts.setdefault(record.file_id, record.event)
+    rejected = sum(isinstance(event, e.FileRejected) for event in firsts.values())
+    return c.SealBatch(
+        total=len(firsts), rejected=rejected, bytes=sum(event.bytes for event in firsts.values())
+    )

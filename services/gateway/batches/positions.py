@@ -1,0 +1,55 @@
+"""How far the views have come: told by the projector's announcements, asked for where they are silent."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+import structlog
+
+from services.gateway.problems import Busy
+from tanda.ports import Signals, Views
+
+#: Announcements may be lost; a waiting reader looks for itself this often.
+POLL_S = 0.25
+WAIT_S_MAX = 30.0
+RESTART_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class ViewPositions:
+    """Lets readers wait for the view to have seen what they have written."""
+
+    def __init__(self, views: Views, signals: Signals) -> None:
+        self._views = views
+        self._signals = signals
+        self._moved = asyncio.Event()
+
+    async def run(self) -> None:
+        """Listens for ever."""
+        while True:
+            try:
+                async for _ in self._signals.positions():
+                    self._moved.set()
+                    self._moved = asyncio.Event()
+            except Exception as error:  # readers go on by polling
+                log.warning("Listening for the views' positions broke off.", error=str(error))
+            await asyncio.sleep(RESTART_S)
+
+    async def now(self) -> int:
+        return await self._views.position()
+
+    async def reached(self, seq: int, wait_s: float) -> int:
+        """The views' position once it is at least ``seq``; 503 ``view_behind`` where that takes longer."""
+        deadline = time.monotonic() + min(wait_s, WAIT_S_MAX)
+        while True:
+            moved = self._moved
+            position = await self._views.position()
+            left_s = deadline - time.monotonic()
+            if position >= seq:
+                return position
+            if left_s <= 0:
+                detail = f"The view is at {position} and not yet at {seq}."
+                raise Busy("view_behind", detail, retry_after_s=1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(moved.wait(), min(left_s, POLL_S))

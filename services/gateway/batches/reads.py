@@ -1,0 +1,153 @@
+"""The routes that read the views. Every answer tells its log position, and waits for one if asked to."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.gateway.access import CallerDep, authenticate
+from services.gateway.answers import read
+from services.gateway.batches.accept import batch_not_found
+from services.gateway.deps import GatewayDep
+from services.gateway.openapi import answers
+from services.gateway.problems import InvalidFields
+from tanda.contracts.events import FileStatus
+from tanda.contracts.http import Batch, BatchQuery, BatchStatus, File, FileQuery, Page, Stats
+from tanda.contracts.times import epoch_ms, rfc3339
+from tanda.domain.errors import NotFound
+
+router = APIRouter(prefix="/v1", tags=["reading"], dependencies=[Depends(authenticate)])
+
+LIST_MAX = 200
+DAYS_MAX = 366
+
+
+async def view_position(
+    gateway: GatewayDep,
+    min_seq: Annotated[int, Query(ge=0, description="Wait until the view has seen this position.")] = 0,
+    wait: Annotated[float | None, Query(ge=0, le=30, description="Seconds to wait at most.")] = None,
+) -> int:
+    """The position of the views, at least ``min_seq``; taken before the read, so it never says too much."""
+    if not min_seq:
+        return await gateway.positions.now()
+    wait_s = gateway.settings.min_seq_wait_s if wait is None else wait
+    return await gateway.positions.reached(min_seq, wait_s)
+
+
+Position = Annotated[int, Depends(view_position)]
+Limit = Annotated[int, Query(ge=1, le=LIST_MAX)]
+Text = Annotated[str | None, Query(max_length=255)]
+Cursor = Annotated[str | None, Query(max_length=512)]
+
+
+@router.get("/batches", openapi_extra=answers(200, Page[Batch]))
+async def list_batches(
+    request: Request,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    position: Position,
+    status: BatchStatus | Annotated[str, Query(pattern="^active$")] | None = None,
+    tag: Text = None,
+    q: Text = None,
+    created_after: Text = None,
+    sort: Annotated[str, Query(pattern="^-?created_at$")] = "-created_at",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """The tenant's batches, newest first; ``status=active`` are those not finished yet."""
+    query = BatchQuery(
+        status=status,
+        tag=tag,
+        q=q,
+        created_after=_time(created_after),
+        sort="created_at" if sort == "created_at" else "-created_at",
+        limit=limit,
+        cursor=cursor,
+    )
+    try:
+        page = await gateway.views.batches(caller.tenant, query)
+    except ValueError as error:
+        raise InvalidFields(("cursor", "is none that a list gave")) from error
+    return read(request, page, position)
+
+
+@router.get("/batches/{batch_id}", openapi_extra=answers(200, Batch))
+async def get_batch(
+    request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
+) -> Response:
+    """A batch with its counts and progress."""
+    batch = await gateway.views.batch(caller.scope, batch_id)
+    if batch is None:
+        raise batch_not_found()
+    return read(request, batch, position)
+
+
+@router.get("/batches/{batch_id}/files", openapi_extra=answers(200, Page[File]))
+async def list_files(
+    request: Request,
+    batch_id: str,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    position: Position,
+    status: FileStatus | None = None,
+    q: Text = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """The files of a batch in upload order."""
+    if await gateway.views.batch(caller.scope, batch_id) is None:
+        raise batch_not_found()
+    query = FileQuery(status=status, q=q, limit=limit, cursor=cursor)
+    try:
+        page = await gateway.views.files(caller.scope, batch_id, query)
+    except ValueError as error:
+        raise InvalidFields(("cursor", "is none that a list gave")) from error
+    return read(request, page, position)
+
+
+@router.get("/batches/{batch_id}/files/{file_id}", openapi_extra=answers(200, File))
+async def get_file(
+    request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
+) -> Response:
+    """One file."""
+    file = await gateway.views.file(caller.scope, batch_id, file_id)
+    if file is None:
+        raise file_not_found()
+    return read(request, file, position)
+
+
+@router.get("/batches/{batch_id}/files/{file_id}/history", openapi_extra=answers(200, Page[dict[str, Any]]))
+async def get_history(
+    request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
+) -> Response:
+    """Every event of a file, oldest first, all attempts."""
+    events = await gateway.views.history(caller.scope, batch_id, file_id)
+    if not events:
+        raise file_not_found()
+    return read(request, Page(data=events, next_cursor=None, has_more=False), position)
+
+
+@router.get("/stats", openapi_extra=answers(200, Stats))
+async def get_stats(
+    request: Request,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    position: Position,
+    days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = 30,
+) -> Response:
+    """Totals by status and day, throughput and durations."""
+    return read(request, await gateway.views.stats(caller.tenant, days), position)
+
+
+def file_not_found() -> NotFound:
+    return NotFound("file_not_found", "There is no such file in this batch.")
+
+
+def _time(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        return rfc3339(epoch_ms(text))
+    except (ValueError, OverflowError) as error:
+        raise InvalidFields(("created_after", "is no RFC 3339 time with an offset")) from error

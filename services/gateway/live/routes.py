@@ -1,0 +1,218 @@
+"""``GET /v1/events`` as server-sent events, and a batch's events as a JSON feed for pollers."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from services.gateway.access import Caller, CallerDep, authenticate
+from services.gateway.answers import read
+from services.gateway.batches.writes import batch_from_log, owner_of
+from services.gateway.deps import Gateway, GatewayDep
+from services.gateway.live.hub import Audience, Hub, Subscription, chunk_of
+from services.gateway.openapi import answers
+from services.gateway.problems import Busy
+from tanda.contracts import codec
+from tanda.contracts.envelope import to_cloudevent
+from tanda.contracts.http import Batch, BatchQuery, Page
+from tanda.contracts.subjects import batch_all, tenant_all
+from tanda.domain.errors import NotFound, WorldFailure
+
+router = APIRouter(prefix="/v1", tags=["live"], dependencies=[Depends(authenticate)])
+
+STREAM_HEADERS = {
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+}
+EVENT_STREAM = "text/event-stream"
+PING = b": ping\n\n"
+#: Said at once, so that proxies and browsers see the stream begin; a client comes back after 2 s.
+HELLO = b"retry: 2000\n\n"
+SNAPSHOT_BATCHES_MAX = 1_000
+FEED_EVENTS_MAX = 1_000
+#: A client whose connection takes nothing for so long is left; it comes back and resumes.
+SEND_S_MAX = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was before the first event of a stream: the active batches, or the one asked for."""
+
+    seq: int
+    batches: list[Batch] | msgspec.UnsetType = msgspec.UNSET
+    batch: Batch | msgspec.UnsetType = msgspec.UNSET
+
+
+@router.get("/events", openapi_extra=answers(200, bytes, media_type=EVENT_STREAM))
+async def follow_events(
+    caller: CallerDep,
+    gateway: GatewayDep,
+    batch: Annotated[str | None, Query()] = None,
+    after: Annotated[int | None, Query(ge=0)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Every event of the tenant, or of one batch, live: a snapshot first, then in log order."""
+    resume = int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
+    return await stream(gateway, caller, batch, resume)
+
+
+@router.get("/batches/{batch_id}/events", openapi_extra=answers(200, Page[Any]))
+async def batch_events(
+    request: Request,
+    batch_id: str,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=FEED_EVENTS_MAX)] = 200,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The batch's events after a position as a JSON feed; live where ``Accept`` asks for a stream."""
+    if EVENT_STREAM in request.headers.get("accept", ""):
+        resume = last_event_id or request.query_params.get("after", "")
+        return await stream(gateway, caller, batch_id, int(resume) if resume.isdecimal() else None)
+    tenant = await owner_of(gateway, caller, batch_id)
+    found: list[dict[str, Any]] = []
+    seq = after
+    async with aclosing(_read(gateway, batch_all(tenant, batch_id), after, None)) as chunks:
+        async for records in chunks:
+            found += [to_cloudevent(record) for record in records[: limit + 1 - len(found)]]
+            if len(found) > limit:
+                break
+    if not found and after == 0:
+        raise NotFound("batch_not_found", "There is no such batch.")
+    page = found[:limit]
+    seq = page[-1]["seq"] if page else after
+    return read(request, Page(data=page, next_cursor=str(seq), has_more=len(found) > limit), seq)
+
+
+async def stream(gateway: Gateway, caller: Caller, batch_id: str | None, resume: int | None) -> Response:
+    """The stream from a position, or from a snapshot where none is given or it is too far behind."""
+    hub = gateway.hub
+    if hub.clients >= gateway.settings.sse_clients_max:
+        raise Busy("busy", "As many live clients as this process takes are connected.")
+    await hub.ready()
+    tenant = caller.tenant
+    if batch_id is not None:
+        tenant = await owner_of(gateway, caller, batch_id)
+        await gateway.accept.batch_records(tenant, batch_id)
+    # Registered before anything is read: what is appended from now on is in the queue.
+    audience: Audience = (tenant, batch_id)
+    subscription = hub.subscribe(audience)
+    caught_up_to = hub.position
+    try:
+        first, seq = await _begin(gateway, tenant, batch_id, resume, caught_up_to)
+    except BaseException:
+        hub.unsubscribe(subscription)
+        raise
+    body = _frames(gateway, subscription, first, seq, caught_up_to)
+    return LiveResponse(hub, subscription, body)
+
+
+class LiveResponse(StreamingResponse):
+    """A stream whose subscription ends with its connection, also where that ended before its first byte."""
+
+    media_type = EVENT_STREAM
+
+    def __init__(self, hub: Hub, subscription: Subscription, body: AsyncGenerator[bytes]) -> None:
+        super().__init__(body, headers=STREAM_HEADERS)
+        self._hub = hub
+        self._subscription = subscription
+        self._body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(SEND_S_MAX):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        except* TimeoutError:
+            log.info("A live client took nothing for too long and was left.", clients=self._hub.clients)
+        finally:
+            self._hub.unsubscribe(self._subscription)
+            await self._body.aclose()
+
+
+async def _begin(
+    gateway: Gateway, tenant: str, batch_id: str | None, resume: int | None, position: int
+) -> tuple[bytes, int]:
+    """The first bytes, and the position that they stand for."""
+    if resume is not None and await _resumable(gateway, resume, position):
+        return HELLO, resume
+    snapshot = await _snapshot(gateway, tenant, batch_id, position)
+    data = codec.encode(snapshot)
+    return HELLO + b"id: %d\nevent: snapshot\ndata: %s\n\n" % (snapshot.seq, data), snapshot.seq
+
+
+async def _resumable(gateway: Gateway, resume: int, position: int) -> bool:
+    """Not too far behind; and not ahead, unless another gateway was quicker by a moment."""
+    if resume < position - gateway.settings.sse_resume_events_max:
+        return False
+    return resume <= position or resume <= await gateway.log.position()
+
+
+async def _snapshot(gateway: Gateway, tenant: str, batch_id: str | None, position: int) -> Snapshot:
+    """From the views; one batch that these do not know yet is folded from the log."""
+    seq = await gateway.positions.now()
+    if batch_id is None:
+        return Snapshot(seq=seq, batches=await _active(gateway, tenant))
+    batch = await gateway.views.batch(tenant, batch_id)
+    if batch is None:
+        seq = position
+        batch = await batch_from_log(gateway.accept, tenant, batch_id)
+    return Snapshot(seq=seq, batch=batch)
+
+
+async def _active(gateway: Gateway, tenant: str) -> list[Batch]:
+    batches: list[Batch] = []
+    cursor: str | None = None
+    while len(batches) < SNAPSHOT_BATCHES_MAX:
+        page = await gateway.views.batches(tenant, BatchQuery(status="active", limit=200, cursor=cursor))
+        batches += page.data
+        cursor = page.next_cursor
+        if not page.has_more:
+            break
+    return batches
+
+
+async def _frames(
+    gateway: Gateway, subscription: Subscription, first: bytes, seq: int, caught_up_to: int
+) -> AsyncGenerator[bytes]:
+    yield first
+    tenant, batch_id = subscription.audience
+    assert tenant is not None, "a stream has one tenant"
+    subject = batch_all(tenant, batch_id) if batch_id else tenant_all(tenant)
+    try:
+        if seq < caught_up_to:
+            async with aclosing(_read(gateway, subject, seq, caught_up_to)) as chunks:
+                async for records in chunks:
+                    seq = records[-1].seq
+                    yield chunk_of(records).joined
+    except WorldFailure:
+        subscription.end()  # the client resumes after the last event that it has seen
+    while not subscription.ended:
+        taken = await subscription.take(gateway.settings.sse_ping_s)
+        data = b"".join([chunk.after(seq) for chunk in taken])
+        seq = max([seq, *(chunk.last for chunk in taken)])
+        if data:
+            gateway.metrics.sent(data)
+            yield data
+        elif not taken and not subscription.ended:
+            yield PING
+    yield b"event: drain\ndata: {}\n\n"
+
+
+async def _read(gateway: Gateway, subject: str, after: int, through: int | None) -> AsyncGenerator[Any]:
+    chunks: AsyncIterator[Any] = gateway.log.read(subject, after=after, through=through)
+    async for records in chunks:
+        if records:
+            yield records

@@ -1,0 +1,155 @@
+"""From what a client wrote to what is asked of the domain: a batch's fields and its files."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from services.gateway.problems import InvalidFields
+from services.gateway.upload.body import field_error
+from services.gateway.upload.packing import Received
+from services.gateway.upload.receive import UNTYPED, Form
+from tanda.contracts import commands as c
+from tanda.contracts.http import OpenBatch
+from tanda.contracts.results import BlobRef, FileError
+from tanda.contracts.times import epoch_ms, rfc3339
+from tanda.domain.filetypes import FileType, safe_name
+
+AUTO = "auto"
+#: Repeated in every ``FileQueued``, so kept small; a message of the log has 256 kB.
+OPTIONS_BYTES_MAX = 8 * 1024
+METADATA_BYTES_MAX = 64 * 1024
+TAGS_MAX = 32
+TAG_CHARS_MAX = 64
+OWNER_CHARS_MAX = 255
+UNKNOWN_TYPE = "application/octet-stream"
+
+_JSON_FIELDS = ("options", "metadata")
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}")
+
+
+def batch_fields(form: Form) -> OpenBatch:
+    """The fields of a form, each in its own notation, as the JSON form has them."""
+    values: dict[str, Any] = {name: texts[0] for name, texts in form.fields.items() if name != "tags"}
+    for name in _JSON_FIELDS:
+        if name in values:
+            values[name] = _json_object(name, values[name])
+    if "tags" in form.fields:
+        values["tags"] = _tags(form.fields["tags"])
+    for name in [name for name, value in values.items() if value == ""]:
+        del values[name]  # a browser sends the inputs that nobody filled in
+    try:
+        return msgspec.convert(values, OpenBatch)
+    except msgspec.ValidationError as error:
+        raise field_error(error) from error
+
+
+def create_command(
+    fields: OpenBatch, default_name: str, processors: frozenset[str], *, is_open: bool
+) -> c.CreateBatch:
+    """Checks what the types do not say; 422 with every field that is wrong."""
+    errors = [
+        *_checks(fields, processors),
+        *_size_error("options", fields.options, OPTIONS_BYTES_MAX),
+        *_size_error("metadata", fields.metadata, METADATA_BYTES_MAX),
+    ]
+    times = {name: _time(name, getattr(fields, name), errors) for name in ("start_at", "expires_at")}
+    if errors:
+        raise InvalidFields(*errors)
+    return c.CreateBatch(
+        name=safe_name(fields.name) if fields.name else default_name,
+        processor=fields.processor,
+        options=fields.options,
+        priority=fields.priority,
+        start_at=times["start_at"],
+        expires_at=times["expires_at"],
+        metadata=fields.metadata,
+        tags=list(dict.fromkeys(fields.tags)),
+        open=is_open,
+        owner=fields.owner,
+    )
+
+
+def file_command(file: Received, processor: str, options: dict[str, Any]) -> c.QueueFile | c.RejectFile:
+    """A received file as a command: queued for its processor, or refused for its type."""
+    verdict = file.verdict
+    if isinstance(verdict, FileType):
+        return _queue(
+            file, verdict.content_type, verdict.processor if processor == AUTO else processor, options
+        )
+    declared = media_type(file.declared)
+    if processor in UNTYPED:
+        return _queue(file, declared, processor, options)
+    return c.RejectFile(
+        name=file.name,
+        index=file.index,
+        content_type=declared,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        error=FileError(code=verdict.code, message=verdict.message),
+    )
+
+
+def media_type(declared: str | None) -> str:
+    """A client's media type without its parameters, or the type of unknown bytes."""
+    bare = (declared or "").partition(";")[0].strip().lower()
+    return bare if _MEDIA_TYPE.fullmatch(bare) else UNKNOWN_TYPE
+
+
+def _queue(file: Received, content_type: str, processor: str, options: dict[str, Any]) -> c.QueueFile:
+    assert isinstance(file.source, BlobRef), "what is queued is stored"
+    return c.QueueFile(
+        name=file.name,
+        index=file.index,
+        content_type=content_type,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        source=file.source,
+        processor=processor,
+        options=options,
+    )
+
+
+def _json_object(name: str, text: str) -> Any:
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidFields((name, f"is no JSON object: {error}")) from error
+
+
+def _tags(texts: list[str]) -> Any:
+    if len(texts) == 1 and texts[0].startswith("["):
+        try:
+            return msgspec.json.decode(texts[0])
+        except msgspec.DecodeError as error:
+            raise InvalidFields(("tags", f"is no JSON list: {error}")) from error
+    return [tag.strip() for text in texts for tag in text.split(",") if tag.strip()]
+
+
+def _checks(fields: OpenBatch, processors: frozenset[str]) -> list[tuple[str, str]]:
+    errors: list[tuple[str, str]] = []
+    if fields.processor not in processors:
+        errors.append(("processor", f"there is no such processor; choose {', '.join(sorted(processors))}"))
+    if len(fields.tags) > TAGS_MAX or any(not 0 < len(tag) <= TAG_CHARS_MAX for tag in fields.tags):
+        errors.append(("tags", f"at most {TAGS_MAX} tags of 1 to {TAG_CHARS_MAX} characters"))
+    if fields.owner is not None and len(fields.owner) > OWNER_CHARS_MAX:
+        errors.append(("owner", f"at most {OWNER_CHARS_MAX} characters"))
+    return errors
+
+
+def _size_error(name: str, value: dict[str, Any], bytes_max: int) -> list[tuple[str, str]]:
+    if len(msgspec.json.encode(value)) <= bytes_max:
+        return []
+    return [(name, f"at most {bytes_max:,} bytes of JSON")]
+
+
+def _time(name: str, text: str | None, errors: list[tuple[str, str]]) -> str | None:
+    if text is None:
+        return None
+    try:
+        return rfc3339(epoch_ms(text))
+    except (ValueError, OverflowError):
+        errors.append((name, "is no RFC 3339 time with an offset"))
+        return None
