@@ -129,7 +129,8 @@ class RandomBatches:
         return c.CompleteFile(
             processor="invoice", processor_version="1", duration_ms=self.random.randrange(4_000),
             result_sha256="ab", result_bytes=9, result=msgspec.Raw(b'{"a":"b"}'),
-            artifacts=self.random.choice([[], [artifact]]), warnings=self.random.choice([[], ["no_text_layer"]]),
+            artifacts=self.random.choice([[], [artifact]]),
+            warnings=self.random.choice([[], ["no_text_layer"]]),
         )  # fmt: skip
 
     def _some(self, one: RandomBatch) -> list[str]:

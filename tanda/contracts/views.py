@@ -67,3 +67,14 @@ class TableDigest(msgspec.Struct, frozen=True, kw_only=True):
 
     rows: int
     digest: str
+
+
+def merge(how: Merge, old: Any, new: Any) -> Any:
+    """The same merge as in SQL; None is a value that is not there."""
+    if old is None or how == "set":
+        return new
+    if how == "add":
+        return old + new
+    if how == "first" or new is None:
+        return old
+    return min(old, new) if how == "min" else max(old, new)

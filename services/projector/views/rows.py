@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from tanda.contracts.views import Merge, Table, Write
+from tanda.contracts.views import Merge, Table, Write, merge
 
 Key = tuple[Any, ...]
 
@@ -84,17 +84,6 @@ class Rows:
             sql=statement(self._table, names),
             rows=len(rows),
         )
-
-
-def merge(how: Merge, old: Any, new: Any) -> Any:
-    """The same merge as in SQL; None is a value that is not there."""
-    if old is None or how == "set":
-        return new
-    if how == "add":
-        return old + new
-    if how == "first" or new is None:
-        return old
-    return min(old, new) if how == "min" else max(old, new)
 
 
 @cache

@@ -1,0 +1,143 @@
+"""``ports.Views`` over the schemas that the projector fills."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from tanda.adapters.cursors import from_cursor, to_cursor
+from tanda.adapters.postgres import failures
+from tanda.adapters.queries import named
+from tanda.adapters.view_bodies import batch_body, counts, day_body, file_blobs, file_body
+from tanda.contracts.http import (
+    ACTIVE_STATUSES,
+    Batch,
+    BatchQuery,
+    File,
+    FileBlobs,
+    FileQuery,
+    Page,
+    Stats,
+)
+from tanda.contracts.times import epoch_ms, rfc3339
+from tanda.domain.errors import Refusal, Unavailable
+from tanda.domain.progress import rate_per_s
+
+_SQL = named("views")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class PostgresViews:
+    """Reads only; a view that is being built is Unavailable."""
+
+    def __init__(self, pool: asyncpg.Pool, now_ms: Callable[[], int] = _now_ms) -> None:
+        self._pool = pool
+        self._now_ms = now_ms
+
+    async def position(self) -> int:
+        return await self._value(_SQL["position"])
+
+    async def batch(self, tenant: str | None, batch_id: str) -> Batch | None:
+        rows = await self._rows("batch", tenant, batch_id)
+        return batch_body(rows[0], self._now_ms()) if rows else None
+
+    async def batches(self, tenant: str | None, query: BatchQuery) -> Page[Batch]:
+        name = "batches_newest" if query.sort == "-created_at" else "batches_oldest"
+        after = from_cursor(query.cursor, tuple[str, str]) if query.cursor else (None, None)
+        search = query.q.casefold() if query.q else None
+        rows = await self._rows(
+            name,
+            tenant,
+            _statuses(query.status),
+            query.tag,
+            search,
+            _time(query.created_after),
+            *after,
+            query.limit + 1,
+        )
+        now_ms = self._now_ms()
+        return _page(rows, query.limit, lambda row: batch_body(row, now_ms), ("created_at", "batch_id"))
+
+    async def file(self, tenant: str | None, batch_id: str, file_id: str) -> File | None:
+        rows = await self._rows("file", tenant, batch_id, file_id)
+        return file_body(rows[0]) if rows else None
+
+    async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> Page[File]:
+        after = from_cursor(query.cursor, tuple[int, int]) if query.cursor else (None, None)
+        search = query.q.casefold() if query.q else None
+        rows = await self._rows("files", tenant, batch_id, query.status, search, *after, query.limit + 1)
+        return _page(rows, query.limit, file_body, ("index", "first_seq"))
+
+    async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
+        rows = await self._rows("file", tenant, batch_id, file_id)
+        return file_blobs(rows[0]) if rows else None
+
+    async def history(self, tenant: str | None, batch_id: str, file_id: str) -> list[msgspec.Raw]:
+        rows = await self._rows("history", tenant, batch_id, file_id)
+        return [msgspec.Raw(row["envelope"].encode()) for row in rows]
+
+    async def stats(self, tenant: str | None, days: int) -> Stats:
+        (totals,) = await self._rows("totals", tenant)
+        of_days = await self._rows("days", tenant, days)
+        buckets = await self._rows("durations", tenant, [row["day"] for row in of_days])
+        histograms: dict[str, dict[int, int]] = {}
+        for row in buckets:
+            histograms.setdefault(row["day"], {})[row["duration_ms"]] = row["files"]
+        return Stats(
+            totals=counts(totals),
+            batches=totals["batches"],
+            throughput_per_s=await self._throughput(tenant),
+            days=[day_body(row, histograms.get(row["day"], {})) for row in of_days],
+        )
+
+    async def _throughput(self, tenant: str | None) -> float:
+        rows = await self._rows("last_minute", tenant)
+        if not rows:
+            return 0.0
+        row = rows[0]
+        return rate_per_s(row["completed"], epoch_ms(row["first_at"]), epoch_ms(row["last_at"]))
+
+    async def _rows(self, name: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+        with failures():
+            return await self._pool.fetch(_SQL[name], *map(_clean, arguments))
+
+    async def _value(self, sql: str) -> int:
+        with failures():
+            value: int | None = await self._pool.fetchval(sql)
+        if value is None:
+            raise Unavailable("postgres", "the read models are being built")
+        return value
+
+
+def _statuses(status: str | None) -> list[str] | None:
+    if status is None:
+        return None
+    return sorted(ACTIVE_STATUSES) if status == "active" else [status]
+
+
+def _time(text: str | None) -> str | None:
+    """A time as the views hold it; Refusal where it is none."""
+    try:
+        return None if text is None else rfc3339(epoch_ms(text))
+    except ValueError as error:
+        raise Refusal("invalid_time", "A time is RFC 3339 with its offset.", status=400) from error
+
+
+def _page(
+    rows: Sequence[asyncpg.Record], limit: int, body: Callable[[asyncpg.Record], Any], key: Sequence[str]
+) -> Page[Any]:
+    """One row more than the limit was asked for: it tells whether there is more."""
+    shown = rows[:limit]
+    has_more = len(rows) > limit
+    cursor = to_cursor(*(shown[-1][name] for name in key)) if has_more and shown else None
+    return Page(data=[body(row) for row in shown], next_cursor=cursor, has_more=has_more)
+
+
+def _clean(argument: Any) -> Any:
+    """PostgreSQL refuses the character NUL; nothing in the views has it, so nothing is found by it."""
+    return argument.replace("\0", "\ufffd") if isinstance(argument, str) else argument

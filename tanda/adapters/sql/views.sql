@@ -1,0 +1,99 @@
+-- name: position
+-- What every view has reached.
+select least(
+    (select seq from view_batches.checkpoint),
+    (select seq from view_files.checkpoint),
+    (select seq from view_history.checkpoint),
+    (select seq from view_stats.checkpoint)
+);
+
+-- name: batch
+select * from view_batches.batches where batch_id = $2 and ($1::text is null or tenant = $1);
+
+-- name: batches_newest
+-- $1 tenant, $2 statuses, $3 tag, $4 part of the name, $5 created after, $6 and $7 the cursor, $8 limit.
+select * from view_batches.batches
+where ($1::text is null or tenant = $1)
+    and ($2::text[] is null or status = any($2))
+    and ($3::text is null or $3 = any(tags))
+    and ($4::text is null or position($4 in search) > 0)
+    and ($5::text is null or created_at > $5)
+    and ($6::text is null or (created_at, batch_id) < ($6, $7::text))
+order by created_at desc, batch_id desc
+limit $8;
+
+-- name: batches_oldest
+select * from view_batches.batches
+where ($1::text is null or tenant = $1)
+    and ($2::text[] is null or status = any($2))
+    and ($3::text is null or $3 = any(tags))
+    and ($4::text is null or position($4 in search) > 0)
+    and ($5::text is null or created_at > $5)
+    and ($6::text is null or (created_at, batch_id) > ($6, $7::text))
+order by created_at, batch_id
+limit $8;
+
+-- name: file
+select * from view_files.files
+where batch_id = $2 and file_id = $3 and ($1::text is null or tenant = $1);
+
+-- name: files
+-- $1 tenant, $2 batch, $3 status, $4 part of the name, $5 and $6 the cursor, $7 limit.
+select * from view_files.files
+where batch_id = $2
+    and ($1::text is null or tenant = $1)
+    and ($3::text is null or status = $3)
+    and ($4::text is null or position($4 in search) > 0)
+    and ($5::int is null or (index, first_seq) > ($5, $6::bigint))
+order by index, first_seq
+limit $7;
+
+-- name: history
+select envelope from view_history.events
+where batch_id = $2 and file_id = $3 and ($1::text is null or tenant = $1)
+order by seq;
+
+-- name: totals
+select
+    coalesce(sum(batches), 0)::bigint as batches,
+    coalesce(sum(queued), 0)::bigint as queued,
+    coalesce(sum(processing), 0)::bigint as processing,
+    coalesce(sum(waiting), 0)::bigint as waiting,
+    coalesce(sum(retrying), 0)::bigint as retrying,
+    coalesce(sum(completed), 0)::bigint as completed,
+    coalesce(sum(failed), 0)::bigint as failed,
+    coalesce(sum(rejected), 0)::bigint as rejected,
+    coalesce(sum(cancelled), 0)::bigint as cancelled
+from view_stats.tenants
+where ($1::text is null or tenant = $1);
+
+-- name: days
+-- The latest days that anything happened on, newest first.
+select day,
+    sum(batches)::bigint as batches,
+    sum(files)::bigint as files,
+    sum(completed)::bigint as completed,
+    sum(failed)::bigint as failed,
+    sum(rejected)::bigint as rejected,
+    sum(cancelled)::bigint as cancelled,
+    sum(bytes)::bigint as bytes
+from view_stats.days
+where ($1::text is null or tenant = $1)
+group by day
+order by day desc
+limit $2;
+
+-- name: durations
+select day, duration_ms, sum(files)::bigint as files
+from view_stats.durations
+where ($1::text is null or tenant = $1) and day = any($2::text[])
+group by day, duration_ms;
+
+-- name: last_minute
+-- The last minute in which anything was completed.
+select sum(completed)::bigint as completed, min(first_at) as first_at, max(last_at) as last_at
+from view_stats.minutes
+where ($1::text is null or tenant = $1)
+group by minute
+order by minute desc
+limit 1;
