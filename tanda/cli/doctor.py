@@ -9,7 +9,8 @@ import msgspec
 from cyclopts import App, Parameter
 
 from tanda.adapters.nats import Connection, connect
-from tanda.adapters.postgres import PostgresViews, open_pool
+from tanda.adapters.postgres import open_pool
+from tanda.adapters.postgres_views import PostgresViews
 from tanda.adapters.s3 import S3Blobs
 from tanda.cli import show
 from tanda.cli.target import Target
@@ -114,7 +115,7 @@ async def _s3(settings: Settings) -> str:
 
 
 async def _views(settings: Settings, connection: Connection) -> str:
-    pool = await open_pool(settings)
+    pool = await open_pool(settings, "tanda-doctor")
     try:
         position = await PostgresViews(pool).position()
     finally:

@@ -16,7 +16,6 @@ from cyclopts import App, Parameter
 from tanda.cli import show
 from tanda.cli.target import DATA_DEFAULT, Failed, Target
 from tanda.client import Client, collect_files
-from tanda.samples import write_samples
 
 #: The first start makes a database and waits for the slowest server.
 START_S_MAX = 180.0
@@ -56,6 +55,8 @@ def demo(
     port: The gateway's port; 0 takes a free one.
     workers: How many worker processes.
     """
+    from tanda.samples import write_samples  # it loads the imaging libraries: not for every command
+
     chosen = collect_files(files) if files else None
     with _running(data, port, workers) as stack:
         paths = chosen or write_samples(data / "samples")
