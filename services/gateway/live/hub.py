@@ -59,7 +59,7 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 def frame_of(record: Recorded) -> Frame:
-    return Frame(record.seq, codec.encode(to_cloudevent(record)), record.type)
+    return Frame(record.seq, codec.encode(to_cloudevent(record)), record.name)
 
 
 def chunk_of(records: Sequence[Recorded]) -> Chunk:

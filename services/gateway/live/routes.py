@@ -34,8 +34,10 @@ STREAM_HEADERS = {
 }
 EVENT_STREAM = "text/event-stream"
 PING = b": ping\n\n"
-#: Said at once, so that proxies and browsers see the stream begin; a client comes back after 2 s.
-HELLO = b"retry: 2000\n\n"
+#: Said at once where no snapshot is, so that proxies and browsers see the stream begin.
+HELLO = b": here\n\n"
+#: How soon a browser comes back, in milliseconds.
+RETRY = b"retry: 1000\n"
 SNAPSHOT_BATCHES_MAX = 1_000
 FEED_EVENTS_MAX = 1_000
 #: A client whose connection takes nothing for so long is left; it comes back and resumes.
@@ -150,7 +152,7 @@ async def _begin(
         return HELLO, resume
     snapshot = await _snapshot(gateway, tenant, batch_id, position)
     data = codec.encode(snapshot)
-    return HELLO + b"id: %d\nevent: snapshot\ndata: %s\n\n" % (snapshot.seq, data), snapshot.seq
+    return RETRY + b"id: %d\nevent: snapshot\ndata: %s\n\n" % (snapshot.seq, data), snapshot.seq
 
 
 async def _resumable(gateway: Gateway, resume: int, position: int) -> bool:
@@ -208,7 +210,7 @@ async def _frames(
             yield data
         elif not taken and not subscription.ended:
             yield PING
-    yield b"event: drain\ndata: {}\n\n"
+    yield b"id: %d\nevent: drain\ndata: {}\n\n" % seq
 
 
 async def _read(gateway: Gateway, subject: str, after: int, through: int | None) -> AsyncGenerator[Any]:
