@@ -107,7 +107,12 @@ class Folder:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Replaces a file in one step; only its owner can read it, at no moment anyone else."""
+    """Replaces a file in one step; only its owner can read it, at no moment anyone else.
+
+    One that says the same already is left alone, so that a server can start again on a full disk.
+    """
+    if file.exists() and file.read_text(encoding="utf-8") == text:
+        return
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     with open(draft, "w", encoding="utf-8", opener=_open_private) as out:
         out.write(text)

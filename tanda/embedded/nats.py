@@ -16,6 +16,7 @@ USER = "tanda"
 #: with silence until the server is restarted, one that meets its own limit answers with an error.
 RESERVE_SHARE = 0.10
 RESERVE_BYTES_MIN = 1024**3
+STORE_BYTES_MIN = 256 * 1024**2
 #: The log's own default bound (``events_bytes_max``), and the share of the store it may reserve where that
 #: is less: its mirror for integrators takes as much again.
 EVENTS_BYTES = 16 * 1024**3
@@ -27,6 +28,8 @@ EVENTS_BYTES_VARIABLE = "TANDA_EVENTS_BYTES_MAX"
 ATOMIC_MESSAGES_MAX = 20_000
 ATOMIC_IDLE_S = 30
 HEALTH_TIMEOUT_S = 2.0
+#: With this much free a server that met the end of the disk is worth a restart.
+ROOM_BYTES_MIN = 256 * 1024**2
 
 _CONFIG = """\
 # Written at every start: change nothing here.
@@ -96,6 +99,11 @@ class Nats(Server):
             return ""
         return body.decode("utf-8", "replace") if status else "no answer"
 
+    def curable(self, complaint: str) -> bool:
+        """Whether a restart helps; on a disk that is still full it would only stop the readers as well."""
+        free = shutil.disk_usage(self.folder.path).free
+        return "no space left" not in complaint or free > ROOM_BYTES_MIN
+
     def environment(self) -> dict[str, str]:
         url = f"nats://{USER}:{self.folder.secret('nats')}@{LOOPBACK}:{self.client_port}"
         limit = int(self.store_bytes_max * EVENTS_SHARE)
@@ -104,8 +112,10 @@ class Nats(Server):
 
 
 def store_bytes_max(store: Path) -> int:
-    """What the log may fill: what it has and what is free, without the reserve."""
-    disk = shutil.disk_usage(store)
-    used = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
-    reserve = max(int(disk.total * RESERVE_SHARE), RESERVE_BYTES_MIN)
-    return max(used + disk.free - reserve, 1)
+    """What the log may fill of its disk.
+
+    Of the whole disk, not of what is free now: a limit taken on a full disk would hold long after there is
+    room again, until the next restart. What others need of the disk is the gateway's to watch (507).
+    """
+    total = shutil.disk_usage(store).total
+    return max(total - max(int(total * RESERVE_SHARE), RESERVE_BYTES_MIN), STORE_BYTES_MIN)

@@ -29,7 +29,6 @@ _SETTINGS = {
     "log_timezone": "UTC",
 }
 
-
 #: Text compares by code point whatever the machine's locale; the wheel has no ICU.
 _INITDB = ("-A", "scram-sha-256", "-E", "UTF8", "--locale-provider=builtin", "--locale=C.UTF-8")
 
@@ -98,7 +97,7 @@ class Postgres(Server):
         draft.rename(self.home / CLUSTER)
 
     def _run(self, program: str, *arguments: str, stdin: str = "") -> None:
-        result = subprocess.run(  # noqa: S603 - our own programs and arguments
+        result = subprocess.run(
             [self.programs / program, *arguments],
             input=stdin,
             text=True,

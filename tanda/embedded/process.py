@@ -84,10 +84,7 @@ async def spawn(
             stdout=out,
             stderr=out,
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid(), on_our_death),
-            user=account and account.uid,
-            group=account and account.gid,
-            extra_groups=[] if account else None,
+            preexec_fn=_become(account, os.getpid(), on_our_death),
         )
     return Process(child)
 
@@ -96,13 +93,20 @@ def _appending(log: Path) -> BinaryIO:
     return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
-def _die_with(parent: int, number: signal.Signals) -> Callable[[], None]:
-    """Runs in the child, after its change of user, which would clear the setting."""
+def _become(account: Account | None, parent: int, number: signal.Signals) -> Callable[[], None]:
+    """What the child does to itself: the user first, because a change of user clears the signal.
 
-    def set_signal() -> None:
+    The loop could change the user as well, but only asyncio's own, not uvloop.
+    """
+
+    def become() -> None:
+        if account:
+            os.setgroups([])
+            os.setgid(account.gid)
+            os.setuid(account.uid)
         if sys.platform == "linux":
             _LIBC.prctl(_PR_SET_PDEATHSIG, int(number))
             if os.getppid() != parent:
                 os._exit(1)
 
-    return set_signal
+    return become

@@ -27,7 +27,8 @@ _FLAGS = (
     f"-ip.bind={LOOPBACK}",
     f"-bucket={BUCKET}",
     "-master.telemetry=false",
-    # With its default of 10 s a restart took 0.3 to 15 s to the first PUT; with 1 s, never over 0.7.
+    # To the first PUT a restart took up to 15 s with its default of 10 s; with 1 s it takes 0.8, and one in
+    # ten takes 6: the volume server found no master elected yet and tries again after 5 s.
     "-master.electionTimeout=1s",
     # Its name, not its address, so that it stays the same server on another port.
     "-volume.id=tanda",

@@ -201,12 +201,12 @@ class Stack:
 
 
 async def watch_health(nats: Nats) -> None:
-    """Ends a server that complains several times in a row; its keeper starts it again."""
+    """Ends a server that complains several times in a row and can be cured; its keeper starts it again."""
     complaints = 0
     while True:
         await asyncio.sleep(HEALTH_POLL_S)
         complaint = await nats.complaint() if nats.settled and nats.pids else ""
-        complaints = complaints + 1 if complaint else 0
+        complaints = complaints + 1 if complaint and nats.curable(complaint) else 0
         if complaints >= HEALTH_COMPLAINTS:
             say(f"nats is not well and is restarted: {complaint}")
             await nats.stop()

@@ -24,8 +24,10 @@ from minio.error import S3Error
 from nats.js.api import StreamConfig
 
 from tanda.embedded import Folder, FolderInUse, Servers, UpOptions, orphans, runfile, servers
+from tanda.embedded.account import can_reach
 from tanda.embedded.folder import PORTS, turn_over
 from tanda.embedded.http import request
+from tanda.embedded.process import Account
 from tanda.embedded.stack import Stack
 from tanda.embedded.supervise import BACKOFF_S_MAX, BACKOFF_S_MIN, LIFE_S, Backoff
 
@@ -272,10 +274,21 @@ async def test_a_server_of_somebody_else_is_not_started(folder: Path) -> None:
     assert theirs.items() <= stack.environment().items()
 
 
-# -- the supervisor, with stand-ins for the services
+def test_whoever_cannot_pass_a_folder_cannot_reach_what_is_in_it(folder: Path) -> None:
+    """Then PostgreSQL's files move to a place of its own."""
+    inner = folder / "inner"
+    inner.mkdir(mode=0o755)
+    stranger = Account("stranger", 4_000_000, 4_000_000)
+    assert can_reach(stranger, inner)
+    folder.chmod(0o700)
+    assert not can_reach(stranger, inner)
+    assert can_reach(Account("owner", os.getuid(), os.getgid()), inner)
+
+
+# -- the supervisor, with stand-ins for the services: on uvloop, where the servers above are on asyncio's loop
 
 _UP = """
-import asyncio, sys
+import sys, uvloop
 from pathlib import Path
 from tanda.embedded import Service, UpOptions, up
 
@@ -293,7 +306,7 @@ services = [
     Service(name="gateway", argv=(sys.executable, "-c", GATEWAY)),
     Service(name="worker", argv=("sleep", "1000"), count=2),
 ]
-sys.exit(asyncio.run(up(UpOptions(data=Path(sys.argv[1]), port=0, services=services))))
+sys.exit(uvloop.run(up(UpOptions(data=Path(sys.argv[1]), port=0, services=services))))
 """
 
 
