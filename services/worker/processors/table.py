@@ -84,7 +84,8 @@ class _Tally:
         self._distinct_max = max(20, min(DISTINCT_COLUMN_MAX, DISTINCT_TOTAL_MAX // max(1, width)))
         self._columns: list[ColumnCounter] = []
         self._widths: Counter[int] = Counter()
-        self._records = self._profiled = self._cells = self._blank = 0
+        self._records = self._rows = self._blank = 0
+        self._profiled = self._cells = 0
         self._cell_chars_max = self._multiline = 0
         self._preview: list[list[str]] = []
         self._preview_chars = 0
@@ -96,6 +97,8 @@ class _Tally:
         self._widths[len(record)] += 1
         if not record:
             self._blank += 1
+        elif index >= self._first:
+            self._rows += 1
         for cell in record:
             self._cell_chars_max = max(self._cell_chars_max, len(cell))
             if "\n" in cell or "\r" in cell:
@@ -147,7 +150,7 @@ class _Tally:
             "header": self._has_header,
             "header_record": self._header_record if self._has_header else None,
             "first_record_width": self._first_width,
-            "rows": self._records - self._blank - self._first,
+            "rows": self._rows,
             "widths": {str(width): count for width, count in sorted(widths)},
             "cell_chars_max": self._cell_chars_max,
             "multiline_cells": self._multiline,

@@ -18,10 +18,10 @@ PROSE_CHARS_MAX = 4_000
 #: Lines kept in a result; ``line_count`` tells how many there are.
 LINES_MAX = 5_000
 
-_AMOUNT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?")
-_DATE_ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?!\d)")
-_DATE_PACKED = re.compile(r"(\d{4})(\d{2})(\d{2})(?=\d{4}$|\d{6}$|$)")
-_DATE_DAY_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})$")
+_AMOUNT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?", re.ASCII)
+_DATE_ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?!\d)", re.ASCII)
+_DATE_PACKED = re.compile(r"(\d{4})(\d{2})(\d{2})(?=\d{4}$|\d{6}$|$)", re.ASCII)
+_DATE_DAY_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})$", re.ASCII)
 
 
 def local(element: Element) -> str:

@@ -32,11 +32,12 @@ _DAY_NAME = re.compile(
 _NAME_DAY = re.compile(rf"\b({_NAME})\b\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?\s*,?\s+(\d{{4}})", re.IGNORECASE)
 
 _CURRENCIES = "USD|EUR|GBP|CHF|MXN|COP|PEN|CLP|CAD|AUD|SEK|NOK|DKK|PLN|HUF|CZK|BRL|ARS"
-_SIGN = rf"(?:US\$|C\$|A\$|R\$|S/\.?|[$€£¥]|\b(?:{_CURRENCIES})\b)"
+_SIGN = rf"(?:US\$|C\$|A\$|R\$|S/\.?|[$€£¥]|(?<![A-Za-z])(?:{_CURRENCIES})(?![A-Za-z]))"
 _DIGITS = r"\d{1,3}(?:[.,'  ]\d{3})+|\d+"
 _AMOUNT = re.compile(
-    rf"(?:(?P<before>{_SIGN})\s?)?(?<![\w.,/])(?P<minus>[-−]\s?)?(?P<inner>[$€£])?"
-    rf"(?P<whole>{_DIGITS})(?:[.,](?P<cents>\d{{2}}))?(?![\d/%]|[.,]\d|\s?%)(?:\s?(?P<after>{_SIGN}))?"
+    rf"(?<![\w.,/-])(?P<outer>[-−])?(?:(?P<before>{_SIGN})\s?)?(?P<inner>[-−])?"
+    rf"(?P<whole>{_DIGITS})(?:[.,](?P<cents>\d{{2}}))?(?![\d/%]|[.,]\d|\s?%)"
+    rf"(?:\s?(?P<after>{_SIGN})(?!\s?[-−\d]))?"
 )
 #: What may stand between a label and its amount: a date, a sign, a word of no weight.
 _WEIGHTLESS = re.compile(
@@ -88,13 +89,13 @@ def amount_of(text: str) -> tuple[str, str | None] | None:
     An amount has two decimals, or a currency right beside it; anything else may be a count or a year.
     """
     for found in reversed(list(_AMOUNT.finditer(text))):
-        sign = found["before"] or found["inner"] or found["after"]
+        sign = found["before"] or found["after"]
         if found["cents"] is None and sign is None:
             continue
         whole = re.sub(r"\D", "", found["whole"])
         digits = whole.lstrip("0") or "0"
         value = digits + ("" if found["cents"] is None else f".{found['cents']}")
-        return ("-" if found["minus"] else "") + value, sign
+        return ("-" if found["outer"] or found["inner"] else "") + value, sign
     return None
 
 
