@@ -14,9 +14,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tanda.adapters.group_sync import GroupSync
 from tanda.adapters.memory_blobs import MemoryBlobs
-from tanda.adapters.s3 import SINGLE_PUT_BYTES_MAX, S3Blobs
+from tanda.adapters.s3 import S3Blobs
+from tanda.adapters.s3.blobs import SINGLE_PUT_BYTES_MAX
+from tanda.adapters.s3.group_sync import GroupSync
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable
 from tanda.embedded.folder import Folder

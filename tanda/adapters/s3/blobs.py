@@ -28,8 +28,8 @@ from minio.error import InvalidResponseError, MinioException, S3Error
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from tanda.adapters.daemon_pool import DaemonPool
-from tanda.adapters.group_sync import GroupSync, sync_filesystem
+from tanda.adapters.s3.daemon_pool import DaemonPool
+from tanda.adapters.s3.group_sync import GroupSync, sync_filesystem
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable
 from tanda.ports import BlobStat
@@ -147,8 +147,8 @@ class S3Blobs:
                 left -= len(piece)
                 yield piece
         finally:
-            # In a thread of its own time: a read that was cancelled may still be at it.
-            asyncio.ensure_future(self._threads.run(partial(_release, response)))  # noqa: RUF006
+            # In a thread: a read that was cancelled may still be at it.
+            self._threads.submit(partial(_release, response))
 
     async def stat(self, key: str) -> BlobStat | None:
         try:

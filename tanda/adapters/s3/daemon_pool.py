@@ -12,7 +12,8 @@ from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
-_Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+#: A call, and the loop and future that wait for its outcome, where anybody does.
+_Job: TypeAlias = tuple[Callable[[], Any], "tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None"]
 
 
 class DaemonPool:
@@ -36,11 +37,15 @@ class DaemonPool:
         if self._busy > self._started and self._started < self._threads_max:
             self._started += 1
             Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
-        self._jobs.put((loop, future, call))
+        self._jobs.put((call, (loop, future)))
         try:
             return await future
         finally:
             self._busy -= 1
+
+    def submit(self, call: Callable[[], Any]) -> None:
+        """Runs a call that nobody waits for; its exception is nobody's either."""
+        self._jobs.put((call, None))
 
     def close(self) -> None:
         """Ends the threads once they are idle; what runs is left to itself."""
@@ -50,8 +55,8 @@ class DaemonPool:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            loop, future, call = job
-            if future.cancelled():
+            call, waiting = job
+            if waiting is not None and waiting[1].cancelled():
                 continue
             result: Any = None
             error: BaseException | None = None
@@ -59,9 +64,10 @@ class DaemonPool:
                 result = call()
             except BaseException as raised:
                 error = raised
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, future, result, error)
-            del job, call, result, error, future
+            if waiting is not None:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    waiting[0].call_soon_threadsafe(_settle, waiting[1], result, error)
+            del job, call, waiting, result, error
 
 
 def _settle(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
