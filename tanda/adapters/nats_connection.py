@@ -64,7 +64,8 @@ async def open_client(url: str, name: str) -> Client:
         _log.debug("NATS reported a problem", error=str(error) or type(error).__name__)
 
     async def on_disconnect() -> None:
-        _log.warning("lost the connection to NATS, reconnecting")
+        if not client.is_closed:
+            _log.warning("lost the connection to NATS, reconnecting")
 
     async def on_reconnect() -> None:
         _log.info("connected to NATS again")

@@ -1,12 +1,12 @@
 """A pool of PostgreSQL connections, and what its errors mean to us."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from tanda.domain.errors import Unavailable
+from tanda.domain.errors import TandaError, Unavailable
 from tanda.settings import Settings
 
 CONNECTIONS_MAX = 10
@@ -64,6 +64,26 @@ def failures() -> Generator[None]:
         raise Unavailable("postgres", "the read models are being built") from error
     except _UNAVAILABLE as error:
         raise Unavailable("postgres", str(error) or type(error).__name__) from error
+
+
+@asynccontextmanager
+async def borrowed(pool: asyncpg.Pool) -> AsyncGenerator[Connection]:
+    """A connection that is cut where its user is cancelled or fails in the middle of something.
+
+    Resetting it would have to wait for what is still under way on it, and may fail to.
+    """
+    with failures():
+        connection = await pool.acquire()
+        try:
+            yield connection
+        except TandaError:
+            raise
+        except BaseException:
+            with suppress(asyncpg.InterfaceError):
+                connection.terminate()
+            raise
+        finally:
+            await pool.release(connection)
 
 
 async def ready(pool: asyncpg.Pool) -> None:

@@ -118,8 +118,12 @@ class SchemaShadow:
 
     async def leave(self) -> None:
         """Drops what is of no use any more: the replaced view, or the shadow itself."""
-        await self._snapshots.aclose()
+        await self.close()
         with failures():
             for schema in (self.retired, self._schema):
                 if schema is not None and schema.startswith(("shadow_", "retired_")):
                     await self._connection.execute(f"drop schema {schema} cascade")
+
+    async def close(self) -> None:
+        """Ends the snapshot that a swap gave out; it would hold up the drop of the replaced view."""
+        await self._snapshots.aclose()

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import structlog
 
-from tanda.adapters.postgres import Connection, failures
+from tanda.adapters.postgres import Connection, borrowed, failures
 from tanda.adapters.queries import named
 from tanda.adapters.view_rows import SchemaRows, read_checkpoint
 from tanda.adapters.view_shadow import SchemaShadow, live_schema
@@ -38,40 +38,37 @@ class ViewStore:
 
     async def commit(self, steps: Sequence[Step]) -> None:
         """Writes all steps in one transaction or none. Conflict where a checkpoint has moved."""
-        with failures():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(_SQL["lock_shared"], [live_schema(step.view) for step in steps])
-                for step in steps:
-                    await _advance(connection, step)
-                for step in steps:
-                    await write(connection, live_schema(step.view), step.writes)
+        async with borrowed(self._pool) as connection, connection.transaction():
+            await connection.execute(_SQL["lock_shared"], [live_schema(step.view) for step in steps])
+            for step in steps:
+                await _advance(connection, step)
+            for step in steps:
+                await write(connection, live_schema(step.view), step.writes)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[SchemaRows]:
         """Rows as they are now, whatever is committed later."""
-        with failures():
-            async with (
-                self._pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                await connection.execute("select pg_current_snapshot()")
-                yield SchemaRows(connection)
+        async with (
+            borrowed(self._pool) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await connection.execute("select pg_current_snapshot()")
+            yield SchemaRows(connection)
 
     @asynccontextmanager
     async def shadow(self, view: str, version: str, ddl: str) -> AsyncGenerator[SchemaShadow]:
-        """An empty shadow of a view; left behind are the swapped and the kept, nothing else."""
-        with failures():
-            connection = await self._pool.acquire()
-        try:
+        """An empty shadow of a view; left behind are the swapped and the kept, nothing else.
+
+        Where the block fails, what is there is left for the next rebuild to clear up.
+        """
+        async with borrowed(self._pool) as connection:
             one = SchemaShadow(connection, self.snapshot, view, version)
-            await one.create(ddl)
             try:
+                await one.create(ddl)
                 yield one
+                await one.leave()
             finally:
-                if not connection.is_closed():
-                    await one.leave()
-        finally:
-            await self._pool.release(connection)
+                await one.close()
 
     async def drop_abandoned(self, view: str) -> list[str]:
         """Drops what killed rebuilds of a view left behind; what is being built, its builder has locked."""

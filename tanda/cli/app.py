@@ -3,9 +3,11 @@
 0 is done, 1 is failed (the reason on stderr, in one line), 2 is wrong usage.
 """
 
+import logging
 import sys
 from importlib.metadata import version
 
+import structlog
 from cyclopts import App, CycloptsError
 
 from tanda.cli import batches, doctor, log, replay, run
@@ -31,7 +33,11 @@ def main() -> None:
 
 
 def call(arguments: list[str]) -> int:
-    """Runs one command; its exit code."""
+    """Runs one command; its exit code. What the libraries log goes to stderr, data alone to stdout."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
     try:
         answer = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:

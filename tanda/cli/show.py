@@ -19,7 +19,8 @@ from rich.table import Table
 
 from tanda.client import Client
 
-console = Console(highlight=False)
+#: Into a pipe nothing is cut to the width of a terminal that is not there.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
 _OUTCOMES = ("completed", "failed", "rejected", "cancelled")
 
 
@@ -66,7 +67,7 @@ def batches(found: Sequence[dict[str, Any]]) -> None:
     """A table, newest first."""
     table = Table(box=None, pad_edge=False)
     for title in ("id", "name", "status", "files", "done %", "created"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title == "id", overflow="fold")
     for one in found:
         table.add_row(
             one["id"], one["name"], one["status"], str(one["counts"]["total"]),
