@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -17,6 +17,7 @@ import pytest
 
 from services.storage.archive import EVENT_BYTES_MAX, event_sizes
 from tanda.adapters.memory import MemoryLog
+from tanda.adapters.memory_blobs import MemoryBlobs
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e
@@ -205,6 +206,81 @@ async def test_servers_that_fail_lose_nothing(tmp_path: Path, monkeypatch: pytes
         world.check_sources()
         failures += blobs.failures + log.failures
     assert failures > 50
+
+
+class Meddling(MemoryBlobs):
+    """An object store in which somebody acts in the middle of a step: just before a barrier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deeds: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    async def barrier(self) -> None:
+        if self.deeds:
+            await self.deeds.pop(0)()
+
+
+async def test_a_retry_in_the_middle_of_completing(world: World) -> None:
+    """The document was built, then came a retry: it is not recorded, and version 1 tells of the retry."""
+    blobs = world.blobs = Meddling()
+    story = world.story()
+
+    async def retry() -> None:
+        await story.retry(3)
+
+    blobs.deeds = [retry]
+    async with world.running() as storage:
+        await mixed(story)
+        await world.settle(storage)
+        assert await world.events(e.BatchCompleted) == []
+        await story.complete(3)
+        await world.settle(storage)
+    (completed,) = await world.check_results(story, versions=1)
+    assert completed.counts == {"completed": 5, "rejected": 1}
+
+
+async def test_a_retry_in_the_middle_of_archiving(world: World) -> None:
+    """The copy was made, then came a retry: the file at work keeps its source until it is done."""
+    blobs = world.blobs = Meddling()
+    story = world.story()
+
+    async def nothing() -> None:
+        pass
+
+    async def retry() -> None:
+        await story.retry(0)
+
+    blobs.deeds = [nothing, retry]
+    async with world.running() as storage:
+        await mixed(story)
+        await world.settle(storage)
+        source = story.states[story.file_ids[0]].queued.source  # type: ignore[union-attr]
+        assert await world.blobs.read(source) == b"uno"
+        assert len(await world.events(e.BatchCompleted)) == 1
+        await story.complete(0, version="2")
+        await world.settle(storage)
+    await world.check_results(story, versions=2)
+    assert len(sources(world, "/src/")) == 1
+
+
+async def test_a_running_batch_is_archived_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects of which every file is completed go first; a pack with work in it stays whole."""
+    monkeypatch.setattr("services.storage.storage.ARCHIVE_EVERY_S", 0.01)
+    story = world.story()
+    async with world.running() as storage:
+        await story.create()
+        await story.upload([b"uno", b"dos"], pack=True)
+        await story.upload([b"tres", b"cuatro"], pack=True)
+        await story.seal()
+        await story.complete(0, 1, 2)
+        await world.settle(storage)
+        archived = {name for one in await world.events(e.SourcesArchived) for name in one.sources}
+        assert archived == {story.file_ids[0], story.file_ids[1]}
+        assert len(sources(world, "/src/")) == 1
+        await story.complete(3)
+        await world.settle(storage)
+    await world.check_results(story, versions=1)
+    assert sources(world, "/src/") == []
 
 
 async def test_a_restart_goes_on_from_its_snapshot(world: World) -> None:
