@@ -76,11 +76,19 @@ async def build(log: Log, building: Sequence[_Building], progress: Progress = _s
             if events[0].seq != after + read + 1:
                 raise LogDamaged(f"the log has no event at {after + read + 1}")
             read += len(events)
-            await asyncio.gather(*(_apply(one, events) for one in building))
+            await _apply_all(building, events)
             progress(read)
     if read != through - after:
         raise LogDamaged(f"the log ends at {after + read}, but {through} had been seen")
     return read
+
+
+async def _apply_all(building: Sequence[_Building], events: Sequence[Recorded]) -> None:
+    """All at once, each on its own connection; none is left at work when another one failed."""
+    done = await asyncio.gather(*(_apply(one, events) for one in building), return_exceptions=True)
+    for outcome in done:
+        if outcome is not None:
+            raise outcome
 
 
 async def _apply(one: _Building, events: Sequence[Recorded]) -> None:
@@ -117,8 +125,6 @@ async def rebuild(
     A live view of the same version is compared at the position of the swap, which takes place
     whatever comes of it: the log is the truth.
     """
-    for view in views:
-        await store.drop_abandoned(view.name)
     async with AsyncExitStack() as stack:
         building = [await _begin(stack, store, view) for view in views]
         rate = await _build_near(log, store, building, progress)
@@ -177,6 +183,7 @@ async def position_at(log: Log, time_text: str) -> int:
 
 
 async def _begin(stack: AsyncExitStack, store: Store, view: View, through: int = 0) -> _Building:
+    await store.drop_abandoned(view.name)
     entered = await stack.enter_async_context(store.shadow(view.name, version_of(view), view.ddl))
     return _Building(view=view, shadow=entered, through=through)
 
