@@ -105,9 +105,12 @@ class Sandbox:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeper
+        self._keeper = None
         if self._link is not None:
             await self._link.close()
         self._link = None
+        # Jobs that wait for a zygote need not wait any longer.
+        self._up.set()
 
     @property
     def level(self) -> str:
@@ -178,6 +181,7 @@ class Sandbox:
         while True:
             if self._link is not None:
                 await self._link.died.wait()
+                await self._link.close()
             _log.warning("the sandbox's zygote ended; another is started")
             await self._reopen()
 

@@ -67,7 +67,7 @@ class Fork(msgspec.Struct, frozen=True, tag=True):
 
 
 class Kill(msgspec.Struct, frozen=True, tag=True):
-    """End a child and its group; a number that has ended already is ignored."""
+    """End a child and its group; answered by :class:`Ended` in any case."""
 
     number: int
 

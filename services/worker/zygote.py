@@ -115,8 +115,11 @@ class Zygote:
         match orders.decode(packet):
             case Fork(number):
                 self._fork(number, descriptors[0])
+            case Kill(number) if number in self._pids:
+                self._kill(self._pids[number])
             case Kill(number):
-                self._kill(self._pids.get(number))
+                # It has ended, or its Fork was never sent: either way the worker waits for nothing.
+                self._send(_never_run(number))
             case Begin():
                 pass
         return True
@@ -127,7 +130,7 @@ class Zygote:
             pid = os.fork()
         except OSError:
             os.close(descriptor)
-            self._send(Ended(number=number, code=-signal.SIGKILL, cpu_s=0.0, rss_bytes=0))
+            self._send(_never_run(number))
             return
         if pid == 0:
             _exit_by(lambda: self._become_child(descriptor, parent))
@@ -140,10 +143,8 @@ class Zygote:
         sandbox_child.be_first_out_of_memory()
         sandbox_child.run(socket.socket(fileno=descriptor), self._processors, self._confinement)
 
-    def _kill(self, pid: int | None) -> None:
+    def _kill(self, pid: int) -> None:
         """The child has not been reaped, so its number is still its own."""
-        if pid is None:
-            return
         for kill in (os.killpg, os.kill):
             try:
                 kill(pid, signal.SIGKILL)
@@ -199,18 +200,19 @@ def readable_folders() -> set[Path]:
     installed.add(Path(sys.base_prefix) / "lib")
     folders = set(installed)
     for name, module in list(sys.modules.items()):
-        origin = getattr(module, "__file__", None)
-        if origin is None or "." in name:
-            continue
-        file = Path(origin)
-        if not any(file.is_relative_to(folder) for folder in installed):
-            folders.add(file.parent if file.name == "__init__.py" else file)
-    return folders
+        if "." not in name:
+            places = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
+            folders.update(Path(place) for place in places if place)
+    return {f for f in folders if f in installed or not any(f.is_relative_to(i) for i in installed)}
 
 
 def _describe(path: str, processor: Processor) -> Known:
     trusted = getattr(processor, "trusted", False) is True
     return Known(path=path, version=processor.version, accepts=frozenset(processor.accepts), trusted=trusted)
+
+
+def _never_run(number: int) -> Ended:
+    return Ended(number=number, code=-signal.SIGKILL, cpu_s=0.0, rss_bytes=0)
 
 
 def _try_layer(confinement: confine.Confinement, layer: str) -> None:

@@ -72,7 +72,7 @@ class ZygoteLink:
         ours.setblocking(False)
         with theirs:
             descriptor = theirs.fileno()
-            process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own interpreter and module, in 2 ms
+            process = subprocess.Popen(  # noqa: ASYNC220 - our own interpreter and module, in 2 ms
                 [*command, str(descriptor), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -151,15 +151,17 @@ class ZygoteLink:
 
     async def _finish(self, number: int, ended: asyncio.Future[Ended | None]) -> None:
         """Waits for the child's end, which is forced where it has not come; a deaf zygote is killed."""
-        if not ended.done():
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(KILL_S):
-                    await self._send(Kill(number))
-                    await asyncio.shield(ended)
-        if not ended.done():
-            self._process.kill()
-            self._lose("it does not answer")
-        self._ended.pop(number, None)
+        try:
+            if not ended.done():
+                with suppress(OSError, TimeoutError):
+                    async with asyncio.timeout(KILL_S):
+                        await self._send(Kill(number))
+                        await asyncio.shield(ended)
+            if not ended.done():
+                self._process.kill()
+                self._lose("it does not answer")
+        finally:
+            self._ended.pop(number, None)
 
     async def _send(self, order: Order, *descriptors: int) -> None:
         packet = pack(order)
@@ -197,7 +199,12 @@ class ZygoteLink:
                 self._lose("it ended")
 
     def _note(self, packet: bytes) -> None:
-        match reports.decode(packet):
+        try:
+            report = reports.decode(packet)
+        except msgspec.DecodeError:
+            self._lose("it speaks nonsense")
+            return
+        match report:
             case Ready() as ready:
                 if not self._started.done():
                     self._started.set_result(ready)

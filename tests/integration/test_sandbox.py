@@ -369,6 +369,29 @@ async def test_a_cancelled_job_leaves_no_child(sandbox: Sandbox, tmp_path: Path)
     os.close(writer)
 
 
+async def test_jobs_cancelled_before_they_start_do_no_harm(sandbox: Sandbox, source: SourceFile) -> None:
+    """Whichever step the cancellation meets, the zygote stays and the next job runs."""
+    zygote = sandbox.zygote_pid
+    for steps in range(20):
+        running = asyncio.create_task(sandbox.run(Job(processor="echo", source=source)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert isinstance(await ends(sandbox, source, "fine"), Result)
+    assert sandbox.zygote_pid == zygote
+
+
+async def test_a_closed_sandbox_says_so_at_once(source: SourceFile) -> None:
+    """Jobs that come too late are lost, and may be tried by another worker."""
+    sandbox = Sandbox(sys_path=[str(_HERE)])
+    await sandbox.start(_PROBES)
+    await sandbox.close()
+    outcome = await ends(sandbox, source, "fine")
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, outcome.retryable) == ("worker_lost", True)
+
+
 async def test_nothing_outlives_the_worker(tmp_path: Path) -> None:
     """The worker is killed with -9: its zygote and the running child go with it."""
     fifo = a_fifo(tmp_path)
