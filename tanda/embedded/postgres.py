@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 from tanda.embedded import orphans
@@ -48,7 +48,7 @@ class Postgres(Server):
         self.home, self.account = self._home()
         self.programs = self._programs()
         if not (self.home / CLUSTER).exists():
-            await asyncio.to_thread(self._create)
+            await _to_its_end(asyncio.to_thread(self._create))
         await self._clear()
         self.fresh_log()
         self.process = await spawn(
@@ -137,3 +137,13 @@ class Postgres(Server):
     def environment(self) -> dict[str, str]:
         password = self.folder.secret("postgres")
         return {"TANDA_POSTGRES_DSN": f"postgresql://{USER}:{password}@{LOOPBACK}:{self.port}/{DATABASE}"}
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Also when we are cancelled meanwhile: a thread cannot be, and would go on writing behind our back."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

@@ -31,7 +31,7 @@ from tanda.embedded.process import Account
 from tanda.embedded.stack import Stack
 from tanda.embedded.supervise import BACKOFF_S_MAX, BACKOFF_S_MIN, LIFE_S, Backoff
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 STOP_S_MAX = 10.0
 
 
