@@ -10,7 +10,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-import asyncpg
 import structlog
 import uvicorn
 import uvloop
@@ -145,7 +144,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     stack.callback(pool.terminate)
     blobs = S3Blobs(settings)
     stack.push_async_callback(_bounded, blobs.close)
-    migrating = asyncio.create_task(_migrate(pool))
+    migrating = asyncio.create_task(_until_done(lambda: migrate(pool)))
     stack.callback(migrating.cancel)
 
     async def postgres_ready() -> None:
@@ -167,11 +166,11 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     )
 
 
-async def _migrate(pool: asyncpg.Pool) -> None:
+async def _until_done(migration: Callable[[], Awaitable[object]]) -> None:
     """Brings the durable tables up to date as soon as there is a server."""
     while True:
         try:
-            await migrate(pool)
+            await migration()
             return
         except Unavailable as error:
             log.warning("The durable tables are not up to date yet.", error=str(error))

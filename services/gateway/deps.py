@@ -16,6 +16,7 @@ from services.gateway.batches.positions import ViewPositions
 from services.gateway.idempotency import Idempotency, Outcome, once
 from services.gateway.live.hub import Hub
 from services.gateway.metrics import Metrics
+from services.gateway.upload.body import GRACE_S
 from services.gateway.upload.intake import Intake
 from tanda.contracts import ids
 from tanda.ports import Blobs, Log, Signals, Views
@@ -46,6 +47,8 @@ class Deps(msgspec.Struct, kw_only=True):
     processors: frozenset[str] = PROCESSORS
     now_ms: Callable[[], int] = now_ms
     source: str = "/gateway"
+    #: What a body may be behind its minimum rate before it is cut.
+    body_grace_s: float = GRACE_S
 
 
 class Gateway:
@@ -62,7 +65,7 @@ class Gateway:
         self.now_ms = deps.now_ms
         self.metrics = Metrics()
         self.accept = Accept(deps.log, deps.source, deps.settings.patience_s, deps.now_ms)
-        self.intake = Intake(deps.settings, deps.blobs)
+        self.intake = Intake(deps.settings, deps.blobs, deps.body_grace_s)
         self.positions = ViewPositions(deps.views, deps.signals)
         self.hub = Hub(deps.log, deps.settings)
 

@@ -58,6 +58,7 @@ class Upload:
     ) -> None:
         self._http = http
         self._names = unique_names(files)
+        self._places = {name: place for place, name in enumerate(self._names)}
         self._fields = fields
         self._memory = memory / f"{self._key()}.json" if memory else None
 
@@ -126,7 +127,8 @@ class Upload:
                         yield piece
 
             try:
-                self._checked(self._http.put(url, content=pieces(), headers=headers))
+                place = {"index": self._places[name]}
+                self._checked(self._http.put(url, params=place, content=pieces(), headers=headers))
                 return
             except (httpx2.TransportError, TandaProblem) as error:
                 on_bytes(name, -sent)

@@ -63,7 +63,7 @@ class Accept:
         self._now_ms = now_ms
         #: A PUT and a seal of the same batch do not overlap within this process.
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._next_index: dict[str, int] = {}
+        self._next_indices: dict[str, int] = {}
 
     def origin(self, command: str | None = None) -> Origin:
         return Origin(source=self._source, command=command)
@@ -154,15 +154,20 @@ class Accept:
         return None
 
     async def add_file(
-        self, tenant: str, batch_id: str, one: NewFile, origin: Origin
+        self, tenant: str, batch_id: str, one: NewFile, origin: Origin, *, has_index: bool
     ) -> tuple[Recorded, bool]:
         """Adds a file to an open batch; False where the same file was there before."""
         async with self._exclusive(batch_id):
             state, _ = await self.batch_created(tenant, batch_id)
             check_open(state)
+            index = await self._next_index(tenant, batch_id)
+            if not has_index:
+                one = msgspec.structs.replace(one, command=msgspec.structs.replace(one.command, index=index))
             event = self._file_event(tenant, batch_id, one, self._now_ms(), origin)
             try:
-                return (await self._append([event]))[0], True
+                (record,) = await self._append([event])
+                self._next_indices[batch_id] = index + 1
+                return record, True
             except Conflict:
                 there = await self.file_there(tenant, batch_id, one.file_id)
                 assert there is not None, "what conflicts is there"
@@ -233,15 +238,14 @@ class Accept:
             raise batch_not_found()
         return records
 
-    async def next_index(self, tenant: str, batch_id: str) -> int:
-        """A file's place where its client names none: after those that this process has seen."""
-        if batch_id not in self._next_index:
-            there = {record.file_id for record in await self._read(tenant, batch_id)}
-            while len(self._next_index) >= OPEN_BATCHES_KNOWN_MAX:
-                self._next_index.pop(next(iter(self._next_index)))
-            self._next_index[batch_id] = len(there) - 1
-        self._next_index[batch_id] += 1
-        return self._next_index[batch_id] - 1
+    async def _next_index(self, tenant: str, batch_id: str) -> int:
+        """A file's place where its client names none: after those that are there."""
+        if batch_id not in self._next_indices:
+            there = await self._read(tenant, batch_id)
+            while len(self._next_indices) >= OPEN_BATCHES_KNOWN_MAX:
+                self._next_indices.pop(next(iter(self._next_indices)))
+            self._next_indices[batch_id] = len({record.file_id for record in there} - {None})
+        return self._next_indices[batch_id]
 
     async def _read(self, tenant: str, batch_id: str) -> list[Recorded]:
         if not ids.is_id(batch_id, ids.BATCH):

@@ -1,24 +1,29 @@
 """The routes that read the views. Every answer tells its log position, and waits for one if asked to."""
 
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.access import CallerDep, authenticate
+from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import read
 from services.gateway.batches.accept import batch_not_found
-from services.gateway.deps import GatewayDep
+from services.gateway.batches.writes import owner_of
+from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.openapi import answers
 from services.gateway.problems import InvalidFields
+from tanda.contracts import ids
 from tanda.contracts.events import FileStatus
 from tanda.contracts.http import Batch, BatchQuery, BatchStatus, File, FileQuery, Page, Stats
+from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.errors import NotFound
 
 router = APIRouter(prefix="/v1", tags=["reading"], dependencies=[Depends(authenticate)])
 
+T = TypeVar("T")
 LIST_MAX = 200
 DAYS_MAX = 366
 
@@ -77,9 +82,7 @@ async def get_batch(
     request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
 ) -> Response:
     """A batch with its counts and progress."""
-    batch = await gateway.views.batch(caller.scope, batch_id)
-    if batch is None:
-        raise batch_not_found()
+    batch = await seen(gateway, caller, batch_id, None, gateway.views.batch)
     return read(request, batch, position)
 
 
@@ -96,8 +99,7 @@ async def list_files(
     cursor: Cursor = None,
 ) -> Response:
     """The files of a batch in upload order."""
-    if await gateway.views.batch(caller.scope, batch_id) is None:
-        raise batch_not_found()
+    await seen(gateway, caller, batch_id, None, gateway.views.batch)
     query = FileQuery(status=status, q=q, limit=limit, cursor=cursor)
     try:
         page = await gateway.views.files(caller.scope, batch_id, query)
@@ -111,9 +113,7 @@ async def get_file(
     request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
 ) -> Response:
     """One file."""
-    file = await gateway.views.file(caller.scope, batch_id, file_id)
-    if file is None:
-        raise file_not_found()
+    file = await seen(gateway, caller, batch_id, file_id, gateway.views.file)
     return read(request, file, position)
 
 
@@ -122,9 +122,8 @@ async def get_history(
     request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
 ) -> Response:
     """Every event of a file, oldest first, all attempts."""
+    await seen(gateway, caller, batch_id, file_id, gateway.views.file)
     events = await gateway.views.history(caller.scope, batch_id, file_id)
-    if not events:
-        raise file_not_found()
     return read(request, Page(data=events, next_cursor=None, has_more=False), position)
 
 
@@ -138,6 +137,37 @@ async def get_stats(
 ) -> Response:
     """Totals by status and day, throughput and durations."""
     return read(request, await gateway.views.stats(caller.tenant, days), position)
+
+
+async def seen(
+    gateway: Gateway,
+    caller: Caller,
+    batch_id: str,
+    file_id: str | None,
+    look: Callable[..., Awaitable[T | None]],
+) -> T:
+    """What a view knows; what the log knows already is waited for: no 404 for something that exists."""
+    arguments = (batch_id,) if file_id is None else (batch_id, file_id)
+    found = await look(caller.scope, *arguments)
+    if found is None:
+        seq = await _position_in_log(gateway, caller, batch_id, file_id)
+        await gateway.positions.reached(seq, gateway.settings.min_seq_wait_s)
+        found = await look(caller.scope, *arguments)
+    if found is None:
+        raise file_not_found() if file_id else batch_not_found()
+    return found
+
+
+async def _position_in_log(gateway: Gateway, caller: Caller, batch_id: str, file_id: str | None) -> int:
+    tenant = await owner_of(gateway, caller, batch_id)
+    if file_id is None:
+        record = await gateway.log.last(batch_subject(tenant, batch_id))
+    else:
+        known = ids.is_id(file_id, ids.FILE)
+        record = await gateway.log.last(file_subject(tenant, batch_id, file_id)) if known else None
+    if record is None:
+        raise file_not_found() if file_id else batch_not_found()
+    return record.seq
 
 
 def file_not_found() -> NotFound:

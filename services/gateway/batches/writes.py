@@ -138,15 +138,16 @@ async def put_file(
     prefix = source_prefix(tenant, batch_id)
     async with gateway.intake.slot(), gateway.intake.store(prefix, discard=False) as store:
         there = await gateway.accept.file_there(tenant, batch_id, file_id)
-        place = index if index is not None else await gateway.accept.next_index(tenant, batch_id)
         file = await gateway.intake.file(
-            request, store, name, place, created.processor, known=there and digest_of(there)
+            request, store, name, index or 0, created.processor, known=there and digest_of(there)
         )
         if there is not None:
             check_same_file(there, file.sha256)
             return written(200, bodies.file_of(there), there.seq).response()
         new = NewFile(file_id=file_id, command=file_command(file, created.processor, created.options))
-        record, added = await gateway.accept.add_file(tenant, batch_id, new, gateway.accept.origin())
+        record, added = await gateway.accept.add_file(
+            tenant, batch_id, new, gateway.accept.origin(), has_index=index is not None
+        )
     return written(201 if added else 200, bodies.file_of(record), record.seq).response()
 
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import JSON, matches, not_modified
-from services.gateway.batches.reads import Position, file_not_found
+from services.gateway.batches.reads import Position, seen
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.downloads.ranges import SAFE_HEADERS, attachment, blob_response
 from services.gateway.openapi import answers
@@ -66,8 +66,6 @@ async def get_artifact(
 
 
 async def _found(gateway: Gateway, caller: Caller, batch_id: str, file_id: str) -> tuple[File, FileBlobs]:
-    file = await gateway.views.file(caller.scope, batch_id, file_id)
-    blobs = await gateway.views.blobs(caller.scope, batch_id, file_id)
-    if file is None or blobs is None:
-        raise file_not_found()
+    file = await seen(gateway, caller, batch_id, file_id, gateway.views.file)
+    blobs = await seen(gateway, caller, batch_id, file_id, gateway.views.blobs)
     return file, blobs

@@ -21,13 +21,15 @@ JSON_BYTES_MAX = 256 * 1024
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-async def pieces(request: Request, settings: Settings, bytes_max: int, code: str) -> AsyncIterator[bytes]:
+async def pieces(
+    request: Request, settings: Settings, bytes_max: int, code: str, grace_s: float = GRACE_S
+) -> AsyncIterator[bytes]:
     """The body as it comes; a Refusal with ``code`` and 413 beyond ``bytes_max``, 408 when it is too slow."""
     request.state.body_unfinished = True
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > bytes_max:
         raise too_large(code, bytes_max)
-    credit_s = GRACE_S
+    credit_s = grace_s
     total = 0
     while True:
         began = time.monotonic()
@@ -38,7 +40,7 @@ async def pieces(request: Request, settings: Settings, bytes_max: int, code: str
         if total > bytes_max:
             raise too_large(code, bytes_max)
         earned = len(piece) / settings.upload_bytes_per_s_min
-        credit_s = min(GRACE_S, credit_s + earned - (time.monotonic() - began))
+        credit_s = min(grace_s, credit_s + earned - (time.monotonic() - began))
         if credit_s <= 0:
             raise _too_slow()
         if piece:

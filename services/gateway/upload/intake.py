@@ -27,7 +27,8 @@ _SHA256_BYTES = 32
 class Intake:
     """One per process; every body with files goes through it."""
 
-    def __init__(self, settings: Settings, blobs: Blobs) -> None:
+    def __init__(self, settings: Settings, blobs: Blobs, grace_s: float) -> None:
+        self._grace_s = grace_s
         self._settings = settings
         self._blobs = blobs
         self._puts = asyncio.Semaphore(PUTS_MAX)
@@ -67,7 +68,8 @@ class Intake:
             boundary = boundary_of(request.headers.get("content-type", ""))
         except BadMultipart as error:
             raise Refusal("bad_multipart", str(error), status=400) from error
-        body = pieces(request, self._settings, self._settings.upload_bytes_max, "upload_too_large")
+        limit = self._settings.upload_bytes_max
+        body = pieces(request, self._settings, limit, "upload_too_large", self._grace_s)
         form = await FormReader(self._settings, self.spool, store).read(body, boundary)
         await store.release_held(store=form.field("processor") in UNTYPED)
         return form
@@ -83,7 +85,7 @@ class Intake:
         incoming = Incoming(self.spool, self._settings.pack_file_bytes_max, self._settings.file_bytes_max)
         try:
             limit = self._settings.file_bytes_max
-            async for piece in pieces(request, self._settings, limit, "file_too_large"):
+            async for piece in pieces(request, self._settings, limit, "file_too_large", self._grace_s):
                 await incoming.write(piece)
             content, digest = await incoming.close()
             if promised is not None and promised != digest:

@@ -1,0 +1,212 @@
+"""The live stream over a real socket: a snapshot, then every event once and in order, whatever breaks."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from services.gateway.batches.accept import Accept
+from services.gateway.deps import now_ms
+from tanda.contracts import commands as c
+from tests.integration.gateway_stand import Stand, parts, settings_in, xml
+
+
+@pytest.fixture
+async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
+    settings = settings_in(
+        tmp_path, sse_ping_s=0.1, sse_queue_events_max=50, sse_resume_events_max=100, min_seq_wait_s=0.3
+    )
+    async with Stand(settings).running() as stand:
+        yield stand
+
+
+@pytest.fixture
+async def http(stand: Stand) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=stand.url, timeout=10) as client:
+        yield client
+
+
+class Frames:
+    """A stream's frames as ``(name, id, data)``; comments under the name ``:``."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.response = response
+        self._blocks = self._read()
+
+    async def _read(self) -> AsyncIterator[tuple[str, int | None, Any]]:
+        fields: dict[str, str] = {}
+        async for line in self.response.aiter_lines():
+            if line.startswith(":"):
+                yield (":", None, line)
+            elif line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif "data" in fields:
+                yield fields["event"], int(fields["id"]), json.loads(fields["data"])
+                fields = {}
+
+    async def next(self) -> tuple[str, int | None, Any]:
+        """The next frame that is no comment."""
+        while True:
+            frame = await asyncio.wait_for(anext(self._blocks), 5)
+            if frame[0] != ":":
+                return frame
+
+    async def ping(self) -> None:
+        while (await asyncio.wait_for(anext(self._blocks), 5))[2] != ": ping":
+            pass
+
+
+@asynccontextmanager
+async def live(http: httpx2.AsyncClient, **more: Any) -> AsyncIterator[Frames]:
+    async with http.stream("GET", more.pop("path", "/v1/events"), **more) as response:
+        assert response.status_code == 200, await response.aread()
+        yield Frames(response)
+
+
+async def new_batch(http: httpx2.AsyncClient, number: int = 1, **headers: str) -> dict[str, Any]:
+    response = await http.post("/v1/batches", files=parts(("a.xml", xml(number))), headers=headers)
+    assert response.status_code == 201
+    return response.json()
+
+
+async def test_a_stream_begins_with_a_snapshot_and_goes_on_live(http: httpx2.AsyncClient) -> None:
+    """The active batches first, then events in log order, as CloudEvents under their names."""
+    before = await new_batch(http)
+    async with live(http) as frames:
+        assert frames.response.headers["x-accel-buffering"] == "no"
+        assert frames.response.headers["cache-control"] == "no-cache, no-transform"
+        name, seq, data = await frames.next()
+        assert (name, seq, [one["id"] for one in data["batches"]]) == ("snapshot", 3, [before["id"]])
+        await frames.ping()
+        await new_batch(http, 2)
+        got = [await frames.next() for _ in range(3)]
+    assert [(name, seq) for name, seq, _ in got] == [
+        ("BatchCreated", 4), ("FileQueued", 5), ("BatchSealed", 6),
+    ]  # fmt: skip
+    assert got[1][2]["type"] == "tanda.FileQueued.v1" and got[1][2]["seq"] == 5
+    assert got[1][2]["data"]["name"] == "a.xml"
+
+
+async def test_one_batch_alone(stand: Stand, http: httpx2.AsyncClient) -> None:
+    """Its snapshot and its events, also where the view does not know it yet, and nobody else's."""
+    await new_batch(http)
+    stand.views.held = True
+    mine = await new_batch(http, 2)
+    async with live(http, params={"batch": mine["id"]}) as frames:
+        name, _, data = await frames.next()
+        assert (name, data["batch"]["id"], data["batch"]["counts"]["total"]) == ("snapshot", mine["id"], 1)
+        await new_batch(http, 3)
+        await http.post(f"{mine['urls']['self']}/cancel")
+        seen = [await frames.next()]
+        while seen[-1][0] != "BatchCancelled":
+            seen.append(await frames.next())
+    assert {data["batchid"] for _, _, data in seen} == {mine["id"]}
+    unknown = await http.get("/v1/events", params={"batch": "bat_01M7YBFJQ3PKAQCAMRHQBYR6V4"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "batch_not_found")
+
+
+async def test_a_tenant_sees_its_own_events_only(http: httpx2.AsyncClient) -> None:
+    """Another's batch passes by unseen."""
+    async with live(http, headers={"Tanda-Tenant": "acme"}) as frames:
+        assert (await frames.next())[2]["batches"] == []
+        await new_batch(http)
+        mine = await new_batch(http, 2, **{"Tanda-Tenant": "acme"})
+        assert (await frames.next())[2]["batchid"] == mine["id"]
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+async def test_a_resumed_stream_has_no_gap_and_no_repeat(http: httpx2.AsyncClient, by_header: bool) -> None:
+    """While events keep coming, the connection is dropped after every few frames."""
+    await new_batch(http)
+    writing = asyncio.create_task(_write(http, 25))
+    seen: list[int] = []
+    after = 0
+    while len(seen) < 75 + 3:
+        asked: dict[str, Any] = (
+            {"headers": {"Last-Event-ID": str(after)}} if by_header else {"params": {"after": after}}
+        )
+        async with live(http, **asked) as frames:
+            for _ in range(7):
+                name, seq, _ = await frames.next()
+                assert name != "snapshot" and seq is not None
+                seen.append(seq)
+                after = seq
+                if len(seen) == 78:
+                    break
+    await writing
+    assert seen == list(range(1, 79))
+
+
+async def _write(http: httpx2.AsyncClient, batches: int) -> None:
+    for number in range(batches):
+        await new_batch(http, number)
+
+
+async def test_a_client_too_far_behind_gets_a_fresh_snapshot(http: httpx2.AsyncClient) -> None:
+    """Instead of every event since; so does one that names a position of another log."""
+    await _write(http, 40)
+    for after in (1, 10**9):
+        async with live(http, params={"after": after}) as frames:
+            assert (await frames.next())[0] == "snapshot"
+    async with live(http, params={"after": 100}) as frames:
+        assert (await frames.next())[1] == 101
+
+
+async def test_a_slow_client_is_sent_away_and_resumes(stand: Stand, http: httpx2.AsyncClient) -> None:
+    """Its queue is bounded; it comes back with what it saw last and misses nothing."""
+    hub = stand.app.state.gateway.hub
+    subscription = hub.subscribe(("default", None))
+    await _write(http, 20)
+    async with asyncio.timeout(5):
+        while not subscription.ended:
+            await asyncio.sleep(0.01)
+    first = await subscription.take(0)
+    assert 0 < sum(chunk.events for chunk in first) <= 50
+    hub.unsubscribe(subscription)
+    assert hub.clients == 0
+
+
+async def test_a_batch_feed_for_pollers(http: httpx2.AsyncClient) -> None:
+    """The same events as JSON, page by page; as a stream where the client asks for one."""
+    batch = await new_batch(http)
+    url = batch["urls"]["events"]
+    first = (await http.get(url, params={"limit": 2})).json()
+    assert [one["seq"] for one in first["data"]] == [1, 2] and first["has_more"]
+    rest = (await http.get(url, params={"after": first["next_cursor"]})).json()
+    assert [one["seq"] for one in rest["data"]] == [3] and not rest["has_more"]
+    async with live(http, path=url, headers={"Accept": "text/event-stream"}) as frames:
+        assert (await frames.next())[0] == "snapshot"
+
+
+async def test_a_stop_says_goodbye_within_a_second(tmp_path: Path) -> None:
+    """Every live client gets ``drain``, and the process does not wait for them."""
+    stand = Stand(settings_in(tmp_path))
+    async with httpx2.AsyncClient(timeout=10) as http:
+        async with stand.running(), live(http, path=f"{stand.url}/v1/events") as frames:
+            assert (await frames.next())[0] == "snapshot"
+            stand.server.should_exit = True
+            began = time.monotonic()
+            assert (await frames.next())[0] == "drain"
+        assert time.monotonic() - began < 1.0
+
+
+async def test_an_event_is_seen_within_milliseconds(stand: Stand, http: httpx2.AsyncClient) -> None:
+    """From the append to the client's hands, half of them in less than ten milliseconds."""
+    accept = Accept(stand.log, "/test", 1.0, now_ms)
+    delays: list[float] = []
+    async with live(http) as frames:
+        await frames.next()
+        for _ in range(50):
+            batch_id = stand.app.state.gateway.new_batch_id()
+            began = time.perf_counter()
+            await accept.open("default", batch_id, c.CreateBatch(name="x", open=True), accept.origin())
+            await frames.next()
+            delays.append(time.perf_counter() - began)
+    assert sorted(delays)[25] < 0.010, sorted(delays)
