@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from services.worker.sandbox import Job, Sandbox, installed_processors
 from tanda.contracts.results import Failure, Result, SourceFile
-from tanda.domain.filetypes import Refusal
+from tanda.domain.filetypes import HEAD_BYTES, FileType, Refusal, check
 from tests.processing import submit
 
 _BESIDE = Path(__file__).parents[2].parent / "shared" / "data" / "real"
@@ -224,6 +225,34 @@ def test_guesses_from_text_are_right_or_null(capsys: pytest.CaptureFixture[str])
     assert matched >= total * GUESSED_SHARE_MIN
 
 
+@pytest.mark.parametrize("row", rows())
+def test_a_damaged_copy_gets_an_answer(row: Row, tmp_path: Path) -> None:
+    """Bytes changed, lost, doubled or cut off: a result or a failure with a sentence, never an exception."""
+    chance = Random(row["sha256"])
+    original = (ROOT / row["path"]).read_bytes()
+    for turn in range(3):
+        copy = tmp_path / f"{turn}-{Path(row['path']).name}"
+        copy.write_bytes(_damaged(original, chance))
+        outcome = submit(copy)
+        assert isinstance(outcome, Result) or outcome.message.endswith((".", "?"))
+
+
+def _damaged(original: bytes, chance: Random) -> bytes:
+    data = bytearray(original)
+    for _ in range(chance.choice((1, 5, 50))):
+        place = chance.randrange(len(data) + 1)
+        match chance.randrange(4):
+            case 0:
+                data[place : place + 1] = chance.randbytes(1)
+            case 1:
+                del data[place : place + chance.choice((1, 4, 50))]
+            case 2:
+                data[place:place] = data[place : place + chance.choice((1, 10, 300))]
+            case _:
+                data[place : place + 2] = chance.choice((b"\xff\xff", b"\0\0", b"<!", b'">'))
+    return bytes(data[: chance.randrange(len(data) + 1)] if chance.random() < 0.2 else data)
+
+
 async def test_the_sandbox_gives_the_same_answers() -> None:
     """Under the limits of the product no file is lost, and confinement changes no result."""
     sandbox = Sandbox()
@@ -239,11 +268,9 @@ async def test_the_sandbox_gives_the_same_answers() -> None:
 
 
 def _job(row: Row) -> Job:
-    from tanda.domain.filetypes import FileType, check
-
     path = ROOT / row["path"]
     data = path.read_bytes()
-    kind = check(path.name, None, data[:8192], len(data))
+    kind = check(path.name, None, data[:HEAD_BYTES], len(data))
     assert isinstance(kind, FileType)
     source = SourceFile(
         path=path, name=path.name, content_type=kind.content_type, bytes=len(data), sha256=row["sha256"]

@@ -185,6 +185,20 @@ def test_facturae_and_fatturapa_carry_several_invoices(tmp_path: Path) -> None:
     assert data["payable"] == "10.15"
 
 
+def test_a_batch_has_a_limit(tmp_path: Path) -> None:
+    """A thousand invoices are a file; more are asked for in several."""
+    batch = '<f:Facturae xmlns:f="x"><Invoices>' + "<Invoice/>" * 1_001 + "</Invoices></f:Facturae>"
+    assert failure_of(tmp_path, batch).code == "too_many_invoices"
+
+
+def test_lines_are_counted_and_bounded(tmp_path: Path) -> None:
+    """A result keeps 5,000 lines and says so."""
+    outcome = process("invoice", tmp_path, ubl("<cac:InvoiceLine/>" * 5_001).encode())
+    assert isinstance(outcome, Result)
+    assert (outcome.data["line_count"], len(outcome.data["lines"])) == (5_001, 5_000)
+    assert "lines_truncated" in outcome.warnings
+
+
 def test_ecuador_writes_day_first_and_dolar(tmp_path: Path) -> None:
     """05/02/2024 is the fifth of February."""
     data = data_of(tmp_path, sri())

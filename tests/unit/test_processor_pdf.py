@@ -153,6 +153,12 @@ def test_pages_are_bounded(tmp_path: Path) -> None:
     assert result.warnings == ["pages_truncated"]
 
 
+def test_a_page_too_complex_is_left_out(tmp_path: Path) -> None:
+    """A page of a hundred thousand pieces is not read; the others are."""
+    result = result_of(tmp_path, pdf(page("Invoice No. 7"), b"0 0 m 1 1 l S " * 100_001))
+    assert (result.data["text"], result.warnings) == ("Invoice No. 7", ["pages_unreadable"])
+
+
 def test_an_invoice_in_english(tmp_path: Path) -> None:
     """Labels to the left, amounts to the right, the issuer known by the web address."""
     assert guesses_of(

@@ -15,14 +15,11 @@ from services.worker.processors.schema import Document, InvoiceData
 from services.worker.processors.xml_tree import XML_BYTES_MAX, XmlRefused
 from tanda.contracts.results import Failure, Result, SourceFile
 
-#: A batch file of more invoices than this is kept in part.
-DOCUMENTS_MAX = 200
-
 
 class Invoice:
     """UBL, DIAN, CII/Factur-X, CFDI, Facturae, FatturaPA and SRI.
 
-    Failure codes: ``empty_file``, ``not_an_invoice`` and those of ``xml_tree.parse``.
+    Failure codes: ``empty_file``, ``not_an_invoice``, ``too_many_invoices`` and those of ``xml_tree.parse``.
     """
 
     name = "invoice"
@@ -47,7 +44,7 @@ class Invoice:
 
 def as_data(documents: list[Document]) -> dict[str, Any]:
     """Return :class:`InvoiceData` for a file's documents, as plain JSON values."""
-    several = documents[:DOCUMENTS_MAX] if len(documents) > 1 else []
+    several = documents if len(documents) > 1 else []
     data = InvoiceData(
         **msgspec.structs.asdict(documents[0]), document_count=len(documents), documents=several
     )
@@ -59,7 +56,6 @@ def warnings_of(documents: list[Document]) -> list[str]:
     first = documents[0]
     told = {
         "lines_truncated": any(document.line_count > LINES_MAX for document in documents),
-        "documents_truncated": len(documents) > DOCUMENTS_MAX,
         "no_number": first.number is None,
         "no_issue_date": first.issue_date is None,
     }

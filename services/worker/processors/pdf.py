@@ -49,14 +49,14 @@ class Pdf:
                 text = read_text(document)
         except PdfRefused as refused:
             return Failure(code=refused.code, message=refused.message)
-        name, documents = _embedded({a.name: a.data for a in attachments}, warnings)
+        name, documents = _embedded({a.name: a.xml for a in attachments if a.xml is not None}, warnings)
         warnings += [*text.warnings(), *(warnings_of(documents) if documents else ())]
         data = {
             "kind": "pdf",
             "pages": text.pages,
             "pages_read": text.pages_read,
             "page_size": text.page_size,
-            "attachments": [{"name": a.name, "bytes": len(a.data)} for a in attachments],
+            "attachments": [{"name": a.name, "bytes": a.size_bytes} for a in attachments],
             "invoice": as_data(documents) if documents else None,
             "invoice_attachment": name,
             "guesses": None if documents else _guesses(text),
@@ -69,8 +69,7 @@ class Pdf:
 
 def _embedded(attachments: dict[str, bytes], warnings: list[str]) -> tuple[str | None, list[Document]]:
     """Return the first attachment that is an invoice; standard names go first."""
-    names = [name for name in attachments if name.lower().endswith(".xml")]
-    for name in sorted(names, key=_rank):
+    for name in sorted(attachments, key=_rank):
         try:
             return name, read_documents(attachments[name])
         except XmlRefused as refused:

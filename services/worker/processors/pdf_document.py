@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 import pypdfium2
+from pypdfium2 import raw
 
 from services.worker.processors.guesses.layout import Line, lines_of
 
 PAGES_MAX = 2_000
 TEXT_BYTES_MAX = 200_000
+#: A page of more pieces (a CAD drawing, a bomb) takes hundreds of MB to read.
+PAGE_OBJECTS_MAX = 100_000
 #: Guesses look at the first pages and the last; an invoice's totals stand on one of them.
 LAYOUT_PAGES_FIRST = 3
 ATTACHMENTS_MAX = 50
@@ -31,10 +34,11 @@ class PdfRefused(Exception):
 
 
 class Attachment(msgspec.Struct, frozen=True):
-    """An embedded file."""
+    """An embedded file; only XML is kept."""
 
     name: str
-    data: bytes
+    size_bytes: int
+    xml: bytes | None
 
 
 class PdfText(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,13 +87,15 @@ def read_attachments(document: Any) -> list[Attachment]:
     for index in range(min(document.count_attachments(), ATTACHMENTS_MAX)):
         try:
             attachment = document.get_attachment(index)
-            data = bytes(attachment.get_data())
+            data = attachment.get_data()
             name = attachment.get_name()
+            size = len(data)
+            wanted = name.lower().endswith(".xml") and size <= ATTACHMENT_BYTES_MAX
+            xml = bytes(data) if wanted else None
         except (pypdfium2.PdfiumError, UnicodeError, MemoryError):
             continue
-        if len(data) <= ATTACHMENT_BYTES_MAX:
-            shown = "".join(c for c in name if c.isprintable())[:ATTACHMENT_NAME_CHARS_MAX]
-            found.append(Attachment(shown or f"attachment {index + 1}", data))
+        shown = "".join(c for c in name if c.isprintable())[:ATTACHMENT_NAME_CHARS_MAX]
+        found.append(Attachment(shown or f"attachment {index + 1}", size, xml))
     return found
 
 
@@ -104,7 +110,7 @@ def read_text(document: Any) -> PdfText:
     for index in range(min(total, PAGES_MAX)):
         try:
             page = _read_page(document, index, index < LAYOUT_PAGES_FIRST or index == total - 1)
-        except (pypdfium2.PdfiumError, UnicodeError):
+        except (pypdfium2.PdfiumError, UnicodeError, _PageTooComplex):
             unreadable += 1
             continue
         size = size or page.size
@@ -115,7 +121,7 @@ def read_text(document: Any) -> PdfText:
         parts.append(kept)
     if unreadable == min(total, PAGES_MAX):
         raise PdfRefused(
-            "malformed_pdf", f"None of the PDF's {total} pages can be read; the file is damaged."
+            "malformed_pdf", f"None of the PDF's {total} pages can be read; it is damaged or too complex."
         )
     text = "\n".join(part for part in parts if part).strip()
     return PdfText(
@@ -130,6 +136,10 @@ def read_text(document: Any) -> PdfText:
     )
 
 
+class _PageTooComplex(Exception):
+    """The page has more than :data:`PAGE_OBJECTS_MAX` objects."""
+
+
 class _Page(msgspec.Struct):
     size: list[float]
     text: str
@@ -139,6 +149,8 @@ class _Page(msgspec.Struct):
 def _read_page(document: Any, index: int, with_layout: bool) -> _Page:
     page = document[index]
     try:
+        if raw.FPDFPage_CountObjects(page) > PAGE_OBJECTS_MAX:
+            raise _PageTooComplex
         text_page = page.get_textpage()
         try:
             written = text_page.get_text_bounded().replace("\r\n", "\n").replace("\x00", "")

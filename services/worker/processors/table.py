@@ -11,7 +11,7 @@
 ``records`` counts everything, the header and blank lines included; ``rows`` are the records after the header
 that are not blank. ``widths`` says how many records have how many fields. The preview starts with the
 header. Warnings: ``encoding_guessed``, ``ragged_rows``, ``profile_truncated``, ``columns_truncated``,
-``widths_truncated``, ``undecodable_bytes``.
+``widths_truncated``, ``records_truncated``, ``undecodable_bytes``.
 """
 
 from collections import Counter
@@ -32,7 +32,9 @@ from services.worker.processors.table_text import Dialect, TableRefused, read_di
 from tanda.contracts.results import Failure, Result, SourceFile
 
 #: Column profiles look at this many cells; the rest is only counted.
-CELLS_PROFILED_MAX = 5_000_000
+CELLS_PROFILED_MAX = 2_000_000
+#: Some seconds' work; a spreadsheet ends at 1,048,576.
+RECORDS_MAX = 5_000_000
 #: The width of the widest spreadsheet (Excel's XFD).
 COLUMNS_MAX = 16_384
 WIDTHS_MAX = 100
@@ -57,11 +59,13 @@ class Table:
         """Profile the table; there are no options."""
         try:
             dialect = read_dialect(source.path)
-            start = list(islice(records(source.path, dialect), HEADER_SAMPLE_RECORDS))
+            sample = islice(records(source.path, dialect), HEADER_SAMPLE_RECORDS)
+            # A hostile record has millions of fields; a hundred of them are not kept whole.
+            start = [record[:COLUMNS_MAX] for record in sample]
             if not any(start):
                 return Failure(code="empty_file", message="The table has no records; upload another file.")
             tally = _Tally(start)
-            for record in records(source.path, dialect):
+            for record in islice(records(source.path, dialect), RECORDS_MAX + 1):
                 tally.add(record)
         except UnicodeError as exc:
             return Failure(code="malformed_table", message=f"The text cannot be decoded: {exc}.")
@@ -78,7 +82,7 @@ class _Tally:
         body = start[self._header_record + 1 :]
         self._has_header = looks_like_header(start[self._header_record], body)
         self._header = start[self._header_record] if self._has_header else []
-        self._first_width = len(start[0])
+        self._first_width = 0
         self._first = self._header_record + 1 if self._has_header else 0
         width = min(max(len(record) for record in start), COLUMNS_MAX)
         self._distinct_max = max(20, min(DISTINCT_COLUMN_MAX, DISTINCT_TOTAL_MAX // max(1, width)))
@@ -89,10 +93,15 @@ class _Tally:
         self._cell_chars_max = self._multiline = 0
         self._preview: list[list[str]] = []
         self._preview_chars = 0
-        self._preview_cut = self._replaced = False
+        self._preview_cut = self._replaced = self._cut = False
 
     def add(self, record: list[str]) -> None:
         index = self._records
+        if index == RECORDS_MAX:
+            self._cut = True
+            return
+        if index == 0:
+            self._first_width = len(record)
         self._records += 1
         self._widths[len(record)] += 1
         if not record:
@@ -166,6 +175,7 @@ class _Tally:
             "encoding_guessed": dialect.encoding_by == "fallback",
             "undecodable_bytes": self._replaced,
             "ragged_rows": len(self._widths.keys() - {0}) > 1,
+            "records_truncated": self._cut,
             "profile_truncated": self._profiled < self._records,
             "columns_truncated": max(self._widths) > COLUMNS_MAX,
             "widths_truncated": len(self._widths) > WIDTHS_MAX,

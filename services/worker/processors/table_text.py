@@ -144,7 +144,7 @@ def _delimiter(sample: str) -> str:
 def _score(sample: str, delimiter: str) -> float:
     widths: Counter[int] = Counter()
     try:
-        reader = csv.reader(sample.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+        reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, skipinitialspace=True)
         for record, _ in zip(reader, range(SAMPLE_RECORDS_MAX), strict=False):
             widths[len(record)] += 1
     except csv.Error:

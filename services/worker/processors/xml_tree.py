@@ -16,7 +16,7 @@ XML_BYTES_MAX = 50 * 1024 * 1024
 #: libxml2's own limit is 256; real invoices stay under 20.
 DEPTH_MAX = 200
 ATTRIBUTES_MAX = 1_000
-ELEMENTS_MAX = 1_000_000
+ELEMENTS_MAX = 500_000
 PROLOG_BYTES_MAX = 1024 * 1024
 
 #: What the dialects allow and what is seen; UTF-7 and the like exist to get past filters.

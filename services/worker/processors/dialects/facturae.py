@@ -9,6 +9,7 @@ from services.worker.processors.dialects.reading import (
     at,
     date_at,
     every,
+    every_document,
     first,
     text,
     total_of,
@@ -28,7 +29,7 @@ def read(root: Element) -> list[Document]:
     version = text(root, "FileHeader/SchemaVersion")
     seller, buyer = _party(at(root, "Parties/SellerParty")), _party(at(root, "Parties/BuyerParty"))
     fallback = text(root, "FileHeader/Batch/InvoiceCurrencyCode")
-    return [_invoice(e, version, seller, buyer, fallback) for e in every(root, "Invoices/Invoice")]
+    return [_invoice(e, version, seller, buyer, fallback) for e in every_document(root, "Invoices/Invoice")]
 
 
 def _invoice(

@@ -10,6 +10,7 @@ from services.worker.processors.dialects.reading import (
     attribute,
     date_at,
     every,
+    every_document,
     first,
     text,
     total_of,
@@ -43,7 +44,7 @@ def read(root: Element) -> list[Document]:
     version = first((attribute(root, "versione"), text(header, "DatiTrasmissione/FormatoTrasmissione")))
     seller = _party(at(header, "CedentePrestatore"))
     buyer = _party(at(header, "CessionarioCommittente"))
-    return [_body(body, version, seller, buyer) for body in every(root, "FatturaElettronicaBody")]
+    return [_body(body, version, seller, buyer) for body in every_document(root, "FatturaElettronicaBody")]
 
 
 def _body(body: Element, version: str | None, seller: Party, buyer: Party) -> Document:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
-from services.worker.processors.xml_tree import Element
+from services.worker.processors.xml_tree import Element, XmlRefused
 
 #: Names and numbers; longer ones are cut.
 TEXT_CHARS_MAX = 1_000
@@ -17,6 +17,8 @@ TEXT_CHARS_MAX = 1_000
 PROSE_CHARS_MAX = 4_000
 #: Lines kept in a result; ``line_count`` tells how many there are.
 LINES_MAX = 5_000
+#: Facturae's batches and FatturaPA's bodies.
+DOCUMENTS_MAX = 1_000
 
 _AMOUNT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?", re.ASCII)
 _DATE_ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?!\d)", re.ASCII)
@@ -57,6 +59,17 @@ def every(element: Element | None, path: str) -> Iterator[Element]:
             yield from every(child, rest)
         else:
             yield child
+
+
+def every_document(element: Element, path: str) -> list[Element]:
+    """Return a batch's documents, or refuse a batch that is too large to be read as one file."""
+    found = list(every(element, path))
+    if len(found) > DOCUMENTS_MAX:
+        raise XmlRefused(
+            "too_many_invoices",
+            f"The file carries {len(found)} invoices and at most {DOCUMENTS_MAX} are read; split it.",
+        )
+    return found
 
 
 def tidy(value: str | None, limit: int = TEXT_CHARS_MAX) -> str | None:

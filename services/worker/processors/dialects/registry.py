@@ -17,7 +17,7 @@ Reader = Callable[[Element], list[Document]]
 def read_documents(content: bytes) -> list[Document]:
     """Read the invoices of an XML file, at least one.
 
-    Raises :class:`XmlRefused`: the codes of :func:`parse`, and ``not_an_invoice``.
+    Raises :class:`XmlRefused`: the codes of :func:`parse`, ``not_an_invoice`` and ``too_many_invoices``.
     """
     root = parse(content)
     for _ in range(ENVELOPES_MAX):
