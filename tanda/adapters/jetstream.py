@@ -18,7 +18,6 @@ from nats.aio.msg import Msg
 
 from tanda.adapters.jetstream_reader import Follower, to_recorded
 from tanda.adapters.nats_connection import ApiError, api, check_error, request, retry
-from tanda.contracts.codec import encode_event
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, to_headers
 from tanda.domain.errors import Conflict, LogDamaged, Unavailable
 from tanda.settings import Settings
@@ -211,13 +210,13 @@ class JetStreamLog:
 
     async def _send(self, event: NewEvent, headers: dict[str, str]) -> None:
         try:
-            await self._client.publish(event.subject, encode_event(event.event), headers=headers)
+            await self._client.publish(event.subject, event.data, headers=headers)
         except Exception as error:
             raise Unavailable("nats", f"an event was not sent ({type(error).__name__})") from error
 
     async def _request(self, event: NewEvent, headers: dict[str, str]) -> dict[str, Any]:
         message = await request(
-            self._client, event.subject, encode_event(event.event), headers=headers,
+            self._client, event.subject, event.data, headers=headers,
             timeout_s=self._settings.append_timeout_s,
         )  # fmt: skip
         answer = msgspec.json.decode(message.data) if message.data else {}

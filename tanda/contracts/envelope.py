@@ -51,6 +51,8 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
     origin: Origin
     id: str
+    #: The event's JSON, as it is written.
+    data: bytes
 
 
 def new_event(subject: str, event: Event, *, expected_seq: int, time_ms: int, origin: Origin) -> NewEvent:
@@ -60,10 +62,17 @@ def new_event(subject: str, event: Event, *, expected_seq: int, time_ms: int, or
     different ids, so neither mistakes the other's event for its own.
     """
     kind = TYPE_NAMES[type(event)]
-    content = sha256(encode_event(event)).hexdigest()
+    data = encode_event(event)
+    content = sha256(data).hexdigest()
     event_id = ids.derived_id(ids.EVENT, time_ms, subject, str(expected_seq), kind, origin.source, content)
     return NewEvent(
-        subject=subject, event=event, expected_seq=expected_seq, time_ms=time_ms, origin=origin, id=event_id
+        subject=subject,
+        event=event,
+        expected_seq=expected_seq,
+        time_ms=time_ms,
+        origin=origin,
+        id=event_id,
+        data=data,
     )
 
 
@@ -141,7 +150,7 @@ def from_headers(subject: str, seq: int, headers: Mapping[str, str], data: bytes
 
 def recorded(new: NewEvent, seq: int) -> Recorded:
     """What the log holds once it has accepted an event at a position."""
-    return from_headers(new.subject, seq, to_headers(new), encode_event(new.event))
+    return from_headers(new.subject, seq, to_headers(new), new.data)
 
 
 def to_cloudevent(record: Recorded) -> dict[str, Any]:

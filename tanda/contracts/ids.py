@@ -6,6 +6,8 @@ Ids are made from arguments only (time and entropy come in), so that a decision 
 from hashlib import sha256
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base32, as ULID prescribes
+#: Two characters at a time: an id is made for every event.
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 #: 48 bits of milliseconds and 80 of entropy, five bits a character.
 _ULID_CHARS = 26
 _ENTROPY_BYTES = 10
@@ -18,7 +20,7 @@ EVENT = "evt"
 def make_id(prefix: str, time_ms: int, entropy: bytes) -> str:
     """``bat_01J…``: the time in milliseconds since the epoch and ten bytes of entropy."""
     value = (time_ms << 80) | int.from_bytes(entropy[:_ENTROPY_BYTES], "big")
-    digits = [_ALPHABET[(value >> shift) & 31] for shift in range(5 * (_ULID_CHARS - 1), -1, -5)]
+    digits = [_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)]
     return f"{prefix}_{''.join(digits)}"
 
 
