@@ -10,7 +10,6 @@ from importlib.metadata import version
 import structlog
 from cyclopts import App, CycloptsError
 
-from tanda.cli import batches, doctor, log, replay, run
 from tanda.cli.target import Failed
 from tanda.client import TandaProblem, TandaUnreachable
 
@@ -23,8 +22,24 @@ app = App(
     version=lambda: version("tanda"),
     help_format="plaintext",
 )
-for room in (run, batches, replay, log, doctor):
-    room.register(app)
+#: Each command's room is only loaded for its command: the servers' clients take half a second.
+COMMANDS = {
+    "up": ("run:up", "Start the servers and the services, and keep them running."),
+    "demo": ("run:demo", "Start everything and process the sample batch, or your own files."),
+    "upload": ("batches:upload", "Upload files and folders as one batch."),
+    "batches": ("batches:list_batches", "List batches, newest first."),
+    "show": ("batches:show_batch", "Show one batch and what became of its files."),
+    "watch": ("batches:watch", "Follow a batch live to its end."),
+    "results": ("batches:results", "Download a batch's results."),
+    "pause": ("batches:pause", "Release nothing more of a batch; what runs is finished."),
+    "resume": ("batches:resume", "Let a paused batch go on."),
+    "cancel": ("batches:cancel", "Run nothing more of a batch; finished work is kept."),
+    "replay": ("replay:replay", "Rebuild views from the log, or prove them equal to it."),
+    "log": ("log:log", "Print the events of the log as NDJSON CloudEvents."),
+    "doctor": ("doctor:doctor", "Look at the servers, the log and the views, and say what is wrong."),
+}
+for name, (place, summary) in COMMANDS.items():
+    app.command(f"tanda.cli.{place}", name=name, help=summary)
 
 
 def main() -> None:

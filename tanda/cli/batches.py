@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from tanda.cli import show
 from tanda.cli.target import Target
@@ -13,15 +13,6 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 HERE = Target()
 
 
-def register(app: App) -> None:
-    for command in (upload, watch, results):
-        app.command(command)
-    app.command(list_batches, name="batches")
-    app.command(show_batch, name="show")
-    for verb in ("pause", "resume", "cancel"):
-        app.command(_verb(verb), name=verb, help=f"{verb.capitalize()} a batch.")
-
-
 def upload(
     path: Path, /, *more: Path, name: str | None = None, processor: str | None = None,
     priority: Literal["interactive", "normal", "bulk"] | None = None, watch: bool = False,
@@ -29,14 +20,13 @@ def upload(
 ) -> int:  # fmt: skip
     """Upload files and folders as one batch; the same call again goes on where it was interrupted.
 
-    Parameters
-    ----------
-    path: Files or folders.
-    name: What to call the batch.
-    processor: One processor for all files instead of one by type.
-    priority: Its class among the waiting batches.
-    watch: Follow it to its end.
-    json: Print the batch as JSON.
+    Args:
+        path: Files or folders.
+        name: What to call the batch.
+        processor: One processor for all files instead of one by type.
+        priority: Its class among the waiting batches.
+        watch: Follow it to its end.
+        json: Print the batch as JSON.
     """
     files = collect_files([path, *more])
     fields: dict[str, Any] = {"name": name, "processor": processor, "priority": priority}
@@ -57,10 +47,9 @@ def upload(
 def list_batches(*, status: str | None = None, json: AsJson = False, target: Target = HERE) -> None:
     """List batches, newest first.
 
-    Parameters
-    ----------
-    status: Only these: active, completed, failed, paused …
-    json: One batch as JSON a line.
+    Args:
+        status: Only these: active, completed, failed, paused …
+        json: One batch as JSON a line.
     """
     with target.client() as client:
         found = client.batches(status=status)
@@ -87,9 +76,8 @@ def show_batch(batch_id: str, /, *, json: AsJson = False, target: Target = HERE)
 def watch(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> int:
     """Follow a batch live to its end.
 
-    Parameters
-    ----------
-    json: The batch as JSON, one line for each change.
+    Args:
+        json: The batch as JSON, one line for each change.
     """
     batch: dict[str, Any] = {}
     with target.client() as client:
@@ -108,10 +96,9 @@ def results(
 ) -> None:  # fmt: skip
     """Download a batch's results.
 
-    Parameters
-    ----------
-    output: The file to write; without it {id}_resultados.{format} here.
-    format: json, ndjson, csv or zip.
+    Args:
+        output: The file to write; without it {id}_resultados.{format} here.
+        format: json, ndjson, csv or zip.
     """
     output = output or Path(f"{batch_id}_resultados.{format}")
     with target.client() as client:
@@ -119,13 +106,28 @@ def results(
     show.console.print(f"{output}: {written} bytes", markup=False)
 
 
-def _verb(verb: str) -> Any:
-    def command(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> None:
-        with target.client() as client:
-            batch = client.command(batch_id, verb)
-        show.as_json(batch) if json else show.summary(batch)
+def pause(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> None:
+    """Release nothing more of a batch; what runs is finished."""
+    _command(batch_id, "pause", json, target)
 
-    return command
+
+def resume(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> None:
+    """Let a paused batch go on."""
+    _command(batch_id, "resume", json, target)
+
+
+def cancel(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> None:
+    """Run nothing more of a batch; finished work is kept."""
+    _command(batch_id, "cancel", json, target)
+
+
+def _command(batch_id: str, verb: str, json: bool, target: Target) -> None:
+    with target.client() as client:
+        batch = client.command(batch_id, verb)
+    if json:
+        show.as_json(batch)
+    else:
+        show.summary(batch)
 
 
 def _code(batch: dict[str, Any]) -> int:

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from tanda.adapters.nats import Connection, connect
 from tanda.adapters.postgres import open_pool
@@ -31,18 +31,13 @@ class Finding(msgspec.Struct, frozen=True):
     says: str
 
 
-def register(app: App) -> None:
-    app.command(doctor)
-
-
 def doctor(
     *, json: Annotated[bool, Parameter(name="--json", negative="")] = False, target: Target = HERE
 ) -> int:
     """Look at the servers, the log and the views, and say what is wrong; exit 1 where something is.
 
-    Parameters
-    ----------
-    json: One finding as JSON a line.
+    Args:
+        json: One finding as JSON a line.
     """
     findings = asyncio.run(examine(target.settings()))
     for one in findings:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from tanda.adapters.nats import Connection, connect
 from tanda.cli.target import Target
@@ -13,10 +13,6 @@ from tanda.contracts.codec import encode
 from tanda.contracts.envelope import Recorded, to_cloudevent
 
 HERE = Target()
-
-
-def register(app: App) -> None:
-    app.command(log)
 
 
 def log(
@@ -28,11 +24,10 @@ def log(
 ) -> None:
     """Print the events of the log as NDJSON CloudEvents.
 
-    Parameters
-    ----------
-    batch: Only those of one batch.
-    start: The first log position.
-    follow: Go on with new events as they come.
+    Args:
+        batch: Only those of one batch.
+        start: The first log position.
+        follow: Go on with new events as they come.
     """
     asyncio.run(_print(batch, start - 1, follow, target))
 

@@ -5,15 +5,11 @@ import subprocess
 import sys
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from tanda.cli.target import Failed, Target
 
 HERE = Target()
-
-
-def register(app: App) -> None:
-    app.command(replay)
 
 
 def replay(
@@ -26,13 +22,12 @@ def replay(
 ) -> int:
     """Build views again from the log beside the live ones, compare them, and swap.
 
-    Parameters
-    ----------
-    views: batches, files, history, stats.
-    every: All of them.
-    verify: Change nothing; exit 1 where live and replayed differ, naming view, key and both values.
-    as_of: Show a past moment instead: a log position or an RFC 3339 time.
-    json: Print the outcome as JSON.
+    Args:
+        views: batches, files, history, stats.
+        every: All of them.
+        verify: Change nothing; exit 1 where live and replayed differ, naming view, key and both values.
+        as_of: Show a past moment instead: a log position or an RFC 3339 time.
+        json: Print the outcome as JSON.
     """
     if bool(views) == every:
         raise Failed("name the views to replay, or --all")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import httpx2
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from tanda.cli import show
 from tanda.cli.target import DATA_DEFAULT, Failed, Target
@@ -23,19 +23,13 @@ POLL_S = 0.1
 DataFolder = Annotated[Path, Parameter(name="--data", env_var="TANDA_DATA")]
 
 
-def register(app: App) -> None:
-    app.command(up)
-    app.command(demo)
-
-
 def up(*, data: DataFolder = Path(DATA_DEFAULT), port: int | None = None, workers: int | None = None) -> int:
     """Start the servers and the services, and keep them running until Ctrl-C.
 
-    Parameters
-    ----------
-    data: The folder that keeps everything.
-    port: The gateway's port; 0 takes a free one.
-    workers: How many worker processes.
+    Args:
+        data: The folder that keeps everything.
+        port: The gateway's port; 0 takes a free one.
+        workers: How many worker processes.
     """
     from tanda.embedded.stack import UpOptions
     from tanda.embedded.stack import up as run_stack
@@ -48,12 +42,11 @@ def demo(
 ) -> int:
     """Start everything, process the sample batch or your own files, and stay up until Ctrl-C.
 
-    Parameters
-    ----------
-    files: Files or folders of your own; without them the bundled sample of 51 files.
-    data: The folder that keeps everything.
-    port: The gateway's port; 0 takes a free one.
-    workers: How many worker processes.
+    Args:
+        files: Files or folders of your own; without them the bundled sample of 51 files.
+        data: The folder that keeps everything.
+        port: The gateway's port; 0 takes a free one.
+        workers: How many worker processes.
     """
     from tanda.samples import write_samples  # it loads the imaging libraries: not for every command
 
