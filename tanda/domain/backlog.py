@@ -104,8 +104,11 @@ class Backlog:
         return batch
 
     def forget_finished(self, batch: BatchEntry) -> None:
-        """Remembers a batch no longer once it is complete and none of its files is under way."""
-        if batch.completed and not batch.files:
+        """Remembers a batch no longer once it is complete and none of its files is under way.
+
+        One that was cancelled before its start is remembered until then: a retry must not run earlier.
+        """
+        if batch.completed and not batch.files and not batch.start_ms:
             del self.batches[batch.key]
 
     def refresh(self, batch: BatchEntry) -> None:
@@ -180,6 +183,7 @@ class Backlog:
             if batch and batch.start_ms:
                 batch.start_ms = 0
                 self.refresh(batch)
+                self.forget_finished(batch)
                 found.append(batch)
         return found
 

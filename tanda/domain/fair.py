@@ -2,7 +2,8 @@
 
 Feed it every event in order with ``apply``; ask it for work with ``release`` and for what time has
 brought about with ``due``. It reads no clock and does no I/O. It knows only unfinished batches: one
-is forgotten at its ``BatchCompleted``.
+is forgotten at its ``BatchCompleted``, with its priority and its expiry; what is retried afterwards
+runs as normal.
 
 The rules. Nothing is released before the seal, before ``start_at``, while paused, or after a cancel;
 who comes first among the rest is ``tanda.domain.turns``. A released file is in flight until the log

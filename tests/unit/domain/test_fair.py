@@ -331,6 +331,37 @@ def test_a_restored_scheduler_goes_on_exactly_like_the_first(
     assert (twin.unreleased(), twin.in_flight()) == (0, sum(files for _, _, files in sizes))
 
 
+def test_a_successor_knows_what_is_under_way() -> None:
+    """What is in flight, what comes due, what is to be set and what is to be withdrawn."""
+    story = Story()
+    story.batch("b", 4, start_at=rfc3339(START_MS), expires_at=rfc3339(START_MS + 9))
+    story.release(3)
+    story.start("b-0")
+    story.fail_for_now("b-0", START_MS + 5)
+    story.start("b-1")
+    story.tell(e.BatchPaused())
+    story.batch("later", 1, start_at=rfc3339(START_MS + 7))
+    twin = FairScheduler.restore(story.fair.dump())
+    assert (twin.in_flight("main"), twin.in_flight(), twin.unreleased(), twin.next_ms()) == (
+        1,
+        1,
+        3,
+        START_MS + 5,
+    )
+    assert [(due.kind, due.file_id) for due in twin.due(START_MS + 9)] == [("retry", "b-0"), ("expiry", None)]
+    assert [item.file_id for item in twin.release(START_MS + 9, 9)] == ["later-0"]
+    assert (twin.withdrawn(), twin.timers()) == (story.fair.withdrawn(), story.fair.timers())
+
+
+def test_a_lane_has_room_again_after_a_file_is_settled() -> None:
+    """The count of a lane falls with the outcome, like the count of all."""
+    story = Story()
+    story.batch("b", 1)
+    story.release()
+    story.complete("b-0")
+    assert (story.fair.in_flight("main"), story.fair.in_flight()) == (0, 0)
+
+
 # -- fairness -------------------------------------------------------------------------------------
 
 

@@ -70,17 +70,12 @@ class ModelLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.runs)
     @rule(
         pick=PICK,
-        how=st.sampled_from(["complete", "complete", "complete", "fail", "wait"]),
+        how=st.sampled_from(["complete", "complete", "complete", "fail", "break", "wait"]),
         ack_lost=st.sampled_from([False, False, True]),
     )
     def run_on(self, pick: int, how: str, ack_lost: bool) -> None:
         run = self.world.runs[pick % len(self.world.runs)]
-        if run.state is None:
-            self.world.begin(run)
-        elif (run.item.batch_id, run.item.file_id) in self.world.poison:
-            self.world.runs.remove(run)
-        else:
-            self.world.finish(run, how, ack_lost=ack_lost)
+        self.world.run_on(run, how, ack_lost=ack_lost)
 
     @precondition(lambda self: self.world.truth.batches)
     @rule(pick=PICK)
@@ -108,7 +103,7 @@ class ModelLife(RuleBasedStateMachine):
 
     @rule()
     def snapshot(self) -> None:
-        self.world.snapshot = self.world.scheduler.dump()
+        self.world.keep()
 
     @rule()
     def scheduler_dies(self) -> None:
@@ -125,4 +120,4 @@ class ModelLife(RuleBasedStateMachine):
 
 
 TestModelLife = ModelLife.TestCase
-TestModelLife.settings = examples(150, steps=60)
+TestModelLife.settings = examples(60, steps=60)

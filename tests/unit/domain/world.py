@@ -6,6 +6,7 @@ must hold all the same is checked on every append and by ``check``.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -145,6 +146,12 @@ class World:
         assert reduce(of_batch.evolve, decided, state) == self.truth.batches[batch_id]
         return True
 
+    def batch(self, where: float, then: Callable[[str], object]) -> None:
+        """One of the batches, the later ones more often, as people look at what they just made."""
+        names = list(self.truth.batches)
+        if names:
+            then(names[int(where**0.5 * len(names))])
+
     def seal(self, batch_id: str) -> None:
         count = sum(key[0] == batch_id for key in self.truth.files)
         self.command(batch_id, c.SealBatch(total=count))
@@ -187,6 +194,10 @@ class World:
 
     def sweep(self) -> None:
         self._put(self.scheduler.outstanding(self.log.now_ms, 5_000))
+
+    def keep(self) -> None:
+        """A snapshot that the scheduler falls back to."""
+        self.snapshot = self.scheduler.dump()
 
     def fall_back(self) -> None:
         """The scheduler dies; the next one begins from the snapshot."""
@@ -248,6 +259,8 @@ class World:
         command: c.Command = complete_file()
         if how == "wait":
             command = c.AwaitFile(token_sha256="", deadline=rfc3339(self.log.now_ms + 20_000))
+        elif how == "break":
+            command = c.FailFile(error=BROKEN)
         elif how == "fail":
             assert run.state is not None
             at = decide_retry(
@@ -261,6 +274,15 @@ class World:
             command = c.FailFile(error=BUSY, retry_at=None if at is None else rfc3339(at))
         self._write(run, command)
         self._end(run, ack_lost=ack_lost)
+
+    def run_on(self, run: Run, how: str, *, ack_lost: bool = False) -> None:
+        """The next thing that a runner does."""
+        if run.state is None:
+            self.begin(run)
+        elif (run.item.batch_id, run.item.file_id) in self.poison:
+            self.runs.remove(run)
+        else:
+            self.finish(run, how, ack_lost=ack_lost)
 
     def _write(self, run: Run, command: c.Command) -> bool:
         """Decides on what the run has read, on top of exactly that; False where another was first."""
@@ -340,11 +362,9 @@ class World:
             while self.queue:
                 self.take(0)
                 run = self.runs[0]
-                self.begin(run)
-                if run in self.runs and (run.item.batch_id, run.item.file_id) in self.poison:
-                    self.runs.remove(run)
-                elif run in self.runs:
-                    self.finish(run, "complete")
+                self.run_on(run, "complete")
+                if run in self.runs:
+                    self.run_on(run, "complete")
             for batch_id in self.truth.batches:
                 self.complete(batch_id)
             self.fold()
