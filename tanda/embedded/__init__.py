@@ -7,8 +7,8 @@ told travels in the environment. It is written for Linux (``/proc``, ``prctl``).
 
 from tanda.embedded.child import Service
 from tanda.embedded.folder import Folder, FolderInUse
-from tanda.embedded.server import Server, ServerFailed
 from tanda.embedded.servers import Servers, servers
+from tanda.embedded.servers.server import Server, ServerFailed
 from tanda.embedded.stack import UpOptions, up
 
 __all__ = [

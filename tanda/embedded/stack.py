@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tanda.embedded import orphans, runfile
-from tanda.embedded.account import NoPlace
-from tanda.embedded.binaries import BinaryMissing
 from tanda.embedded.child import Service, ServiceChild, tanda_services
 from tanda.embedded.folder import LOOPBACK, Folder, FolderInUse, free_ports, is_free, turn_over
-from tanda.embedded.http import request
-from tanda.embedded.nats import EVENTS_BYTES_VARIABLE, Nats
-from tanda.embedded.server import ServerFailed
 from tanda.embedded.servers import Servers, start_all, stop_all
+from tanda.embedded.servers.account import NoPlace
+from tanda.embedded.servers.binaries import BinaryMissing
+from tanda.embedded.servers.http import request
+from tanda.embedded.servers.nats import EVENTS_BYTES_VARIABLE, Nats
+from tanda.embedded.servers.server import ServerFailed
 from tanda.embedded.supervise import Child, keep
 
 PORT = 8420

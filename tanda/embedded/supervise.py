@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from tanda.embedded.binaries import BinaryMissing
-from tanda.embedded.server import ServerFailed
+from tanda.embedded.servers.binaries import BinaryMissing
+from tanda.embedded.servers.server import ServerFailed
 
 BACKOFF_S_MIN = 0.2
 BACKOFF_S_MAX = 5.0

@@ -24,10 +24,10 @@ from minio.error import S3Error
 from nats.js.api import StreamConfig
 
 from tanda.embedded import Folder, FolderInUse, Servers, UpOptions, orphans, runfile, servers
-from tanda.embedded.account import can_reach
 from tanda.embedded.folder import PORTS, turn_over
-from tanda.embedded.http import request
 from tanda.embedded.process import Account
+from tanda.embedded.servers.account import can_reach
+from tanda.embedded.servers.http import request
 from tanda.embedded.stack import Stack
 from tanda.embedded.supervise import BACKOFF_S_MAX, BACKOFF_S_MIN, LIFE_S, Backoff
 

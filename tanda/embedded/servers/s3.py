@@ -7,12 +7,12 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tanda.embedded.binaries import program
 from tanda.embedded.folder import LOOPBACK, write_private
-from tanda.embedded.http import request
 from tanda.embedded.process import spawn
-from tanda.embedded.server import Server
-from tanda.embedded.sigv4 import signed_headers
+from tanda.embedded.servers.binaries import program
+from tanda.embedded.servers.http import request
+from tanda.embedded.servers.server import Server
+from tanda.embedded.servers.sigv4 import signed_headers
 
 BUCKET = "tanda"
 PROBE_KEY = ".probe"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tanda.embedded import orphans
 from tanda.embedded.folder import Folder
-from tanda.embedded.nats import Nats
-from tanda.embedded.postgres import Postgres
-from tanda.embedded.s3 import S3
-from tanda.embedded.server import Server
+from tanda.embedded.servers.nats import Nats
+from tanda.embedded.servers.postgres import Postgres
+from tanda.embedded.servers.s3 import S3
+from tanda.embedded.servers.server import Server
 
 
 class Servers:

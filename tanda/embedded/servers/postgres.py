@@ -9,11 +9,11 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 from tanda.embedded import orphans
-from tanda.embedded.account import can_reach, outside_data, outside_programs, unprivileged
-from tanda.embedded.binaries import postgres_programs
 from tanda.embedded.folder import LOOPBACK, write_private
 from tanda.embedded.process import Account, spawn
-from tanda.embedded.server import Server, ServerFailed
+from tanda.embedded.servers.account import can_reach, outside_data, outside_programs, unprivileged
+from tanda.embedded.servers.binaries import postgres_programs
+from tanda.embedded.servers.server import Server, ServerFailed
 
 CLUSTER = "cluster"
 ADMIN = "postgres"

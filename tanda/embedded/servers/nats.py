@@ -4,11 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
-from tanda.embedded.binaries import program
 from tanda.embedded.folder import LOOPBACK, write_private
-from tanda.embedded.http import request
 from tanda.embedded.process import spawn
-from tanda.embedded.server import Server
+from tanda.embedded.servers.binaries import program
+from tanda.embedded.servers.http import request
+from tanda.embedded.servers.server import Server
 
 USER = "tanda"
 
