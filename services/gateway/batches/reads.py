@@ -70,11 +70,7 @@ async def list_batches(
         limit=limit,
         cursor=cursor,
     )
-    try:
-        page = await gateway.views.batches(caller.tenant, query)
-    except ValueError as error:
-        raise InvalidFields(("cursor", "is none that a list gave")) from error
-    return read(request, page, position)
+    return read(request, await gateway.views.batches(caller.tenant, query), position)
 
 
 @router.get("/batches/{batch_id}", openapi_extra=answers(200, Batch))
@@ -101,11 +97,7 @@ async def list_files(
     """The files of a batch in upload order."""
     await seen(gateway, caller, batch_id, None, gateway.views.batch)
     query = FileQuery(status=status, q=q, limit=limit, cursor=cursor)
-    try:
-        page = await gateway.views.files(caller.scope, batch_id, query)
-    except ValueError as error:
-        raise InvalidFields(("cursor", "is none that a list gave")) from error
-    return read(request, page, position)
+    return read(request, await gateway.views.files(caller.scope, batch_id, query), position)
 
 
 @router.get("/batches/{batch_id}/files/{file_id}", openapi_extra=answers(200, File))
