@@ -31,7 +31,7 @@ async def measure(rounds: int, files: int) -> list[dict[str, object]]:
         async with running(Path(folder) / "data", workers=1, env=env) as stack:
             benches: list[tuple[str, str, Callable[[Running, int], Awaitable[dict[str, float]]]]] = [
                 ("pipeline", "files/s, seal to BatchCompleted, noop, fsync always", pipeline.run),
-                ("live", "ms from append to the SSE client, p50", live.run),
+                ("live", "ms from the append's call to the client, p50", live.run),
                 ("upload", "MB of gateway memory while uploading", upload.run),
                 ("replay", "events/s into all views", replayed.run),
             ]
