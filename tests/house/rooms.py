@@ -86,7 +86,9 @@ ROOMS: dict[str, Room] = {
         ours=_words("tanda.contracts"),
         packages=_words("msgspec httpx2"),
     ),
-    "tanda.samples": Room("Makes the sample files of a first look; knows nothing of the rest."),
+    "tanda.samples": Room(
+        "Makes the sample files of a first look; knows nothing of the rest.", packages=_words("PIL zxingcpp")
+    ),
     "tanda.embedded": Room(
         "Starts the real servers from their wheels and watches them; knows no event.",
         ours=_words("tanda.settings"),

@@ -1,8 +1,10 @@
 """Pages tell the truth: the generated one is current, the commands of the others exist."""
 
 import re
+import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,10 @@ from tests.house.events_page import PAGE, page
 from tests.house.sources import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^```(?:console|bash|sh|shell)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
+SHELLS = frozenset({"console", "bash", "sh", "shell"})
+#: A block that names no language is the shell's where it begins with one of these.
+SHELL_BEGINNINGS = ("make ", "tanda ", "curl ", "$ ")
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)\s]*)?\)")
 #: Programs that a reader has, or gets from where the page says; their arguments are not checked here.
 KNOWN_PROGRAMS: frozenset[str] = frozenset(
@@ -47,44 +52,71 @@ KNOWN_PROGRAMS: frozenset[str] = frozenset(
         "echo",
     }
     | {"for", "do", "done", "while", "kill", "pytest", "ruff"}
+    | {"printf", "grep", "true", "test", "sha256sum", "diff", "sort", "wc", "chmod", "tar", "unzip"}
 )
 
 
 def _commands(path: Path) -> list[str]:
-    """The commands of a page's shell blocks: with ``$`` prompts only those lines, else every line."""
+    """The commands of a page's shell blocks, each whole however many lines its quotes and ``\\`` span.
+
+    Where a block shows prompts, only what follows a ``$`` is a command; the rest is an answer.
+    """
     commands: list[str] = []
-    for block in BLOCK.findall(path.read_text(encoding="utf-8")):
+    for language, block in BLOCK.findall(path.read_text(encoding="utf-8")):
+        if language not in SHELLS and (language or not block.startswith(SHELL_BEGINNINGS)):
+            continue
         lines = block.replace("\\\n", " ").splitlines()
         prompted = [line.strip()[2:] for line in lines if line.strip().startswith("$ ")]
-        commands += prompted or [line.strip() for line in lines if line.strip()]
-    return [command for command in commands if not command.startswith("#")]
+        commands += _joined(prompted or lines)
+    return commands
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """Lines joined while a quote is open."""
+    commands, begun = list[str](), ""
+    for line in lines:
+        begun = f"{begun}\n{line}" if begun else line
+        try:
+            words = shlex.split(begun, comments=True)
+        except ValueError:
+            continue
+        commands += [begun] if words else []
+        begun = ""
+    assert not begun, f"a quote that is never closed: {begun}"
+    return commands
 
 
 def _parts(command: str) -> list[list[str]]:
-    """The single programs of a line, with their words and without assignments before them."""
-    found: list[list[str]] = []
-    for part in re.split(r"\|\||&&|[|;]", re.sub(r"\s#\s.*$", "", command)):
-        words = part.split()
-        while words and re.fullmatch(r"[A-Z_][A-Z0-9_]*=\S*", words[0]):
-            words.pop(0)
-        if words:
-            found.append(words)
-    return found
+    """The single programs of a command, those within ``$( )`` too, without assignments before them."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=";|&()")
+    lexer.whitespace_split = True
+    found: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set(";|&()"):
+            found.append([])
+        elif found[-1] or not re.match(r"[A-Za-z_]\w*=", word):
+            found[-1].append(word)
+    return [words for words in found if words]
 
 
 def _make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def _tanda_knows(subcommand: str) -> bool:
+@cache
+def _tanda_help() -> str:
     asked = subprocess.run(
         [sys.executable, "-c", "import sys; from tanda.cli import main; sys.argv[1:] = ['--help']; main()"],
         capture_output=True,
         cwd=ROOT,
-        check=False,
+        check=True,
         text=True,
     )
-    return bool(re.search(rf"\b{re.escape(subcommand)}\b", asked.stdout))
+    return asked.stdout
+
+
+def _tanda_knows(subcommand: str) -> bool:
+    return bool(re.search(rf"^\W*{re.escape(subcommand)}\b", _tanda_help(), re.MULTILINE))
 
 
 def _problem(words: list[str]) -> str | None:
