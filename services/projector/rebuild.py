@@ -6,8 +6,9 @@ signal, no event. What is compared is compared at one log position.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import msgspec
 import structlog
@@ -66,27 +67,24 @@ def _silent(_: int) -> None:
 
 async def build(log: Log, building: Sequence[_Building], progress: Progress = _silent) -> int:
     """Reads the log once and fills every shadow up to where it is to go. Returns the events read."""
-    after = min(one.shadow.checkpoint.seq for one in building)
+    start = min((one.shadow.checkpoint for one in building), key=lambda checkpoint: checkpoint.seq)
     through = max(one.through for one in building)
-    if through <= after:
-        return 0
-    read = 0
-    async with read_ahead(log.read(after=after, through=through), CHUNK_EVENTS) as ahead:
-        while events := await ahead.take():
-            if events[0].seq != after + read + 1:
-                raise LogDamaged(f"the log has no event at {after + read + 1}")
-            read += len(events)
-            await _apply_all(building, events)
-            progress(read)
-    if read != through - after:
-        raise LogDamaged(f"the log ends at {after + read}, but {through} had been seen")
-    return read
+    if (end := await log.position()) < through:
+        raise LogDamaged(f"the log ends at {end}, but {through} had been seen")
+    seq = start.seq
+    async with read_ahead(log.follow(start.seq, start.event_id), CHUNK_EVENTS) as ahead:
+        while seq < through:
+            events = await ahead.take()
+            assert events[0].seq == seq + 1, "a follower passes over nothing"
+            await _all(*(_apply(one, events) for one in building))
+            seq = events[-1].seq
+            progress(min(seq, through) - start.seq)
+    return through - start.seq
 
 
-async def _apply_all(building: Sequence[_Building], events: Sequence[Recorded]) -> None:
+async def _all(*works: Coroutine[Any, Any, None]) -> None:
     """All at once, each on its own connection; none is left at work when another one failed."""
-    done = await asyncio.gather(*(_apply(one, events) for one in building), return_exceptions=True)
-    for outcome in done:
+    for outcome in await asyncio.gather(*works, return_exceptions=True):
         if outcome is not None:
             raise outcome
 
@@ -205,6 +203,7 @@ async def _build_near(log: Log, store: Store, building: Sequence[_Building], pro
         if lag == 0 or (rate and lag <= LAG_EVENTS_MAX):
             return rate
         rate = max(rate, await _timed_build(log, building, progress))
+        await _all(*(one.shadow.index() for one in building))
 
 
 async def _target(log: Log, store: Store, view: View) -> int:
@@ -251,6 +250,8 @@ async def _past(one: _Building, rate: float, rows_max: int, *, keep: bool) -> Re
         schema = one.shadow.schema
         rows = {table.name: await reader.first(schema, table, rows_max) for table in one.view.tables}
     replayed = _replayed(one, rate, await _digest(one))
+    if keep:
+        await one.shadow.index()
     kept = await one.shadow.keep() if keep else None
     return msgspec.structs.replace(replayed, rows=rows, schema=kept)
 

@@ -52,6 +52,10 @@ class Shadow(Protocol):
         """Writes rows and moves the shadow's checkpoint to ``seq``."""
         ...
 
+    async def index(self) -> None:
+        """Makes the indexes that only readers need, once most rows are there; a second time does nothing."""
+        ...
+
     async def swap(self, catch_up: CatchUp, *, only_other_version: bool = False) -> Rows | None:
         """Becomes the live view. Returns old and new at one position, where there are two to compare.
 

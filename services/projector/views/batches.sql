@@ -52,6 +52,7 @@ create table batches (
     ) stored
 ) with (fillfactor = 70);
 
+-- indexes
 create index batches_by_tenant on batches (tenant, created_at, batch_id);
 create index batches_by_time on batches (created_at, batch_id);
 create index batches_active on batches (tenant, created_at, batch_id)

@@ -32,4 +32,5 @@ create table files (
     primary key (batch_id, file_id)
 ) with (fillfactor = 70);
 
+-- indexes
 create index files_in_order on files (batch_id, index, first_seq);

@@ -6,6 +6,8 @@ create table events (
     file_id text not null,
     seq bigint not null,
     tenant text not null,
-    envelope text not null,
-    primary key (batch_id, file_id, seq)
+    envelope text not null
 );
+
+-- indexes
+alter table events add primary key (batch_id, file_id, seq);

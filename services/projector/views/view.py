@@ -25,7 +25,7 @@ class View(Protocol):
 
     @property
     def ddl(self) -> str:
-        """Its tables and indexes, without a schema."""
+        """Its tables, without a schema; what follows the line ``-- indexes`` can wait for the rows."""
         ...
 
     @property
