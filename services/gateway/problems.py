@@ -21,6 +21,8 @@ from tanda.domain.errors import Refusal, Unavailable, WorldFailure
 PROBLEM_JSON = "application/problem+json"
 #: After a refusal in mid-body we read on for this long, so that the client sees the answer.
 LINGER_S = 5.0
+#: An unread body up to this size is in the kernel's buffers already, and the connection may live on.
+SMALL_BODY_BYTES = 64 * 1024
 
 #: Titles by status; the detail says the rest.
 TITLES = {
@@ -143,8 +145,16 @@ async def _handle(request: Request, error: Exception) -> Response:
         log.info("A client left before its request was complete.", path=request.url.path)
         return Response(status_code=499)
     answer = of_error(error, request.scope["path"])
-    unfinished = getattr(request.state, "body_unfinished", False)
-    return LingeringProblem.of(answer) if unfinished else answer
+    return LingeringProblem.of(answer) if _is_unread(request) else answer
+
+
+def _is_unread(request: Request) -> bool:
+    """Whether much of the body may still be on its way."""
+    known: bool | None = getattr(request.state, "body_unfinished", None)
+    if known is not None:
+        return known
+    length = request.headers.get("content-length", "0")
+    return "transfer-encoding" in request.headers or not length.isdecimal() or int(length) > SMALL_BODY_BYTES
 
 
 def install(app: FastAPI) -> None:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from tanda.domain.errors import Unavailable
-from tests.integration.gateway_stand import HeldViews, Stand, parts, settings_in, xml
+from tests.integration.gateway.stand import HeldViews, Stand, parts, settings_in, xml
 
 KEYS = "acme:key-of-acme,globex:key-of-globex"
 #: The only routes without a credential; the console's files hold nothing.
@@ -52,7 +52,7 @@ async def test_every_route_wants_a_credential(keyed: Stand) -> None:
                 response = await http.request(
                     method, path.replace("{", "x").replace("}", ""), headers=headers
                 )
-                if path in PUBLIC:
+                if template in PUBLIC:
                     assert response.status_code != 401, path
                 else:
                     assert response.status_code == 401, (method, path)
@@ -195,3 +195,19 @@ async def test_half_a_request_is_cut(stand: Stand, monkeypatch: pytest.MonkeyPat
     writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
+
+
+async def test_the_console_runs_under_a_strict_policy(stand: Stand) -> None:
+    """Its own files only, nothing inline; what is not one of them is not there."""
+    async with httpx2.AsyncClient(base_url=stand.url) as http:
+        page = await http.get("/")
+        policy = page.headers["content-security-policy"]
+        assert "script-src 'self'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
+        assert "<script>" not in page.text and "style=" not in page.text and "onclick" not in page.text
+        for name, kind in (("console.js", "text/javascript"), ("console.css", "text/css")):
+            asset = await http.get(f"/console/{name}")
+            assert asset.status_code == 200 and asset.headers["content-type"].startswith(kind)
+            cached = await http.get(f"/console/{name}", headers={"If-None-Match": asset.headers["etag"]})
+            assert cached.status_code == 304
+        for name in ("..%2f__main__.py", "index.py", "nothing.js"):
+            assert (await http.get(f"/console/{name}")).status_code == 404

@@ -17,7 +17,7 @@ from tanda.contracts import events as e
 from tanda.contracts.envelope import Origin, new_event
 from tanda.contracts.results import BlobRef, StoredArtifact
 from tanda.contracts.subjects import batch_subject, file_subject
-from tests.integration.gateway_stand import Stand, parts, settings_in, xml
+from tests.integration.gateway.stand import Stand, parts, settings_in, xml
 
 NAME = "señal «1»; ñ.xml"
 ORIGIN = Origin(source="/test")

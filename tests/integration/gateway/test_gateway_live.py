@@ -14,7 +14,7 @@ import pytest
 from services.gateway.batches.accept import Accept
 from services.gateway.deps import now_ms
 from tanda.contracts import commands as c
-from tests.integration.gateway_stand import Stand, parts, settings_in, xml
+from tests.integration.gateway.stand import Stand, parts, settings_in, xml
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tanda.adapters.memory_blobs import MemoryBlobs
 from tanda.contracts import events as e
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable
-from tests.integration.gateway_stand import Stand, names_in_log, parts, settings_in, xml
+from tests.integration.gateway.stand import Stand, names_in_log, parts, settings_in, xml
 
 
 @pytest.fixture
