@@ -10,9 +10,18 @@ from collections.abc import Mapping
 
 import msgspec
 
-#: Set by the tooling around the services, not read by them.
-_FOREIGN = ("TANDA_TEST_", "TANDA_URL", "TANDA_API_KEY", "TANDA_NATS_BIN", "TANDA_POSTGRES_BIN",
-            "TANDA_WEED_BIN", "TANDA_REAL_DATA", "TANDA_BENCH_")  # fmt: skip
+#: Set for the tooling around the services and not read by them: whole names, and the start of names.
+_FOREIGN = frozenset(
+    {
+        "TANDA_URL",
+        "TANDA_API_KEY",
+        "TANDA_NATS_BIN",
+        "TANDA_POSTGRES_BIN",
+        "TANDA_WEED_BIN",
+        "TANDA_REAL_DATA",
+    }
+)
+_FOREIGN_PREFIXES = ("TANDA_TEST_", "TANDA_BENCH_")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +106,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     known = {f"TANDA_{name.upper()}": name for name in Settings.__struct_fields__}
     values: dict[str, str] = {}
     for key, value in environ.items():
-        if not key.startswith("TANDA_") or key.startswith(_FOREIGN):
+        if not key.startswith("TANDA_") or key in _FOREIGN or key.startswith(_FOREIGN_PREFIXES):
             continue
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -31,7 +31,8 @@ _log = structlog.get_logger("tanda.scheduler")
 LEASE_NAME = "scheduler"
 #: A third of the lease: two renewals may fail before another worker leads.
 LEASE_RENEW_S = 1.5
-#: What was released and not started after this time is put into the queue again.
+#: What was released and not started after this time is put into the queue again. What was started is
+#: given the longest that its work and its lease may take.
 RELEASED_AGE_S = 5.0
 SWEEP_EVERY_S = 1.0
 #: How long the release waits for news at most; timers and due files are looked at this often.
@@ -130,7 +131,9 @@ class Scheduler:
     async def _release_for_ever(self, fold: Fold, caught_up: asyncio.Event) -> None:
         """Nothing is released before the fold has caught up: what is settled by now is not work."""
         await caught_up.wait()
-        swept_at = 0.0
+        # A leader that begins does not know what the queue has lost, so that everything is put again.
+        await self._sweep_all(fold.fair)
+        swept_at = self._clock()
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(fold.news.wait(), TICK_S)
@@ -147,6 +150,8 @@ class Scheduler:
     async def release(self, fair: FairScheduler) -> None:
         """One round: fill each lane's window, set timers, do what has come due."""
         now_ms = int(self._clock() * 1000)
+        for tenant, batch_id in fair.withdrawn():
+            await self._work.drop(tenant, batch_id)
         for lane in dict.fromkeys([LANE_DEFAULT, *self._lanes.values()]):
             room = self._settings.window - fair.in_flight(lane)
             if room > 0 and (items := fair.release(now_ms, room, lane)):
@@ -156,9 +161,19 @@ class Scheduler:
         if due := fair.due(now_ms):
             await self._do(due, now_ms)
 
+    async def _sweep_all(self, fair: FairScheduler) -> None:
+        while True:
+            try:
+                return await self._work.put(fair.outstanding(int(self._clock() * 1000), 0))
+            except Unavailable:
+                await asyncio.sleep(TROUBLE_WAIT_S)
+
     async def _sweep(self, fair: FairScheduler) -> None:
         """Puts back what the queue may have lost; what it still has stays there once."""
-        items = fair.outstanding(int(self._clock() * 1000), int(RELEASED_AGE_S * 1000))
+        started_age_s = self._settings.process_wall_s + self._settings.lease_s
+        items = fair.outstanding(
+            int(self._clock() * 1000), int(RELEASED_AGE_S * 1000), int(started_age_s * 1000)
+        )
         if items:
             _log.debug("releasing again what nobody has reported on", files=len(items))
             await self._work.put(items)
@@ -173,8 +188,6 @@ class Scheduler:
                 _log.debug("what was due is no longer possible", file=one.file_id, reason=refusal.detail)
         if events:
             await self._log.append_each(events)
-        for tenant, batch_id in {(one.tenant, one.batch_id) for one in due if one.kind == "cancel"}:
-            await self._work.drop(tenant, batch_id)
 
     async def _events_of(self, due: Due, now_ms: int) -> list[NewEvent]:
         if due.file_id is None or due.state is None:

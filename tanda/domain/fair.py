@@ -117,14 +117,19 @@ class FairScheduler:
             items.append(work_item(batch, file_id))
         return items
 
-    def outstanding(self, now_ms: int, age_ms: int) -> list[WorkItem]:
-        """What has been in flight for ``age_ms`` without a sign, to be put into the work queue again.
+    def outstanding(self, now_ms: int, age_ms: int, started_age_ms: int | None = None) -> list[WorkItem]:
+        """What has been in flight for so long without a sign, to be put into the work queue again.
 
         The work queue holds a file once, so that this restores what it lost and changes nothing else.
+        ``started_age_ms`` is for files that somebody has started: a queue that lost the item of a file
+        that is being worked on would have it done twice.
         """
-        before, now = rfc3339(now_ms - age_ms), rfc3339(now_ms)
+        now = rfc3339(now_ms)
+        released_before = rfc3339(now_ms - age_ms)
+        started_before = rfc3339(now_ms - (age_ms if started_age_ms is None else started_age_ms))
         items: list[WorkItem] = []
         for (tenant, batch_id, file_id), file in self._backlog.flying.items():
+            before = started_before if file.status == "processing" else released_before
             if file.since <= before:
                 file.since = now
                 items.append(work_item(self._backlog.batches[tenant, batch_id], file_id))

@@ -1,0 +1,33 @@
+"""Settings come from the environment whole, or not at all."""
+
+import pytest
+
+from tanda.settings import Settings, check, from_environment
+
+
+def test_each_setting_has_its_variable() -> None:
+    """Also those whose names begin like a tool's own (TANDA_API_KEYS beside TANDA_API_KEY)."""
+    environ = {"TANDA_API_KEYS": "acme:secret", "TANDA_PORT": "1234", "TANDA_S3_SECURE": "true", "HOME": "/"}
+    settings = from_environment(environ)
+    assert (settings.api_keys, settings.port, settings.s3_secure) == ("acme:secret", 1234, True)
+
+
+@pytest.mark.parametrize("name", ["TANDA_URL", "TANDA_API_KEY", "TANDA_NATS_BIN", "TANDA_TEST_STACK"])
+def test_the_tools_own_variables_are_passed_over(name: str) -> None:
+    assert from_environment({name: "x"}) == Settings()
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(ValueError, match="Did you mean TANDA_NATS_URL"):
+        from_environment({"TANDA_NATS_URI": "nats://x"})
+
+
+def test_a_value_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        from_environment({"TANDA_PORT": "many"})
+
+
+def test_without_keys_the_gateway_stays_on_loopback() -> None:
+    with pytest.raises(ValueError, match="loopback"):
+        check(Settings(host="0.0.0.0"))
+    assert check(Settings(host="0.0.0.0", api_keys="acme:secret")).host == "0.0.0.0"
