@@ -7,11 +7,11 @@ written in atomic chunks and exists only once its ``BatchSealed`` is there.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
+from services.gateway.batches.turns import Turns
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.contracts import ids
@@ -28,7 +28,6 @@ DECISIONS_MAX = 8
 FIRST_WAIT_S = 0.1
 OPEN_BATCHES_KNOWN_MAX = 1_000
 
-T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 
 
@@ -62,7 +61,7 @@ class Accept:
         self._patience_s = patience_s
         self._now_ms = now_ms
         #: A PUT and a seal of the same batch do not overlap within this process.
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._turns = Turns()
         self._next_indices: dict[str, int] = {}
 
     def origin(self, command: str | None = None) -> Origin:
@@ -157,7 +156,7 @@ class Accept:
         self, tenant: str, batch_id: str, one: NewFile, origin: Origin, *, has_index: bool
     ) -> tuple[Recorded, bool]:
         """Adds a file to an open batch; False where the same file was there before."""
-        async with self._exclusive(batch_id):
+        async with self._turns.of(batch_id):
             state, _ = await self.batch_created(tenant, batch_id)
             check_open(state)
             index = await self._next_index(tenant, batch_id)
@@ -176,7 +175,7 @@ class Accept:
 
     async def seal(self, tenant: str, batch_id: str, origin: Origin) -> Written:
         """Closes an open batch over the files that are in it."""
-        async with self._exclusive(batch_id):
+        async with self._turns.of(batch_id):
             there = await self.all_records(tenant, batch_id)
             command = _seal_command(there)
             (sealed,) = batch.decide(_state(there), command)
@@ -276,35 +275,6 @@ class Accept:
                 wait_s *= 2
             else:
                 return [recorded(event, seq) for event, seq in zip(events, seqs, strict=True)]
-
-    def _exclusive(self, batch_id: str) -> "_Exclusive":
-        return _Exclusive(self._locks, batch_id)
-
-
-class _Exclusive:
-    """A lock by name that is forgotten with its last holder."""
-
-    def __init__(self, locks: dict[str, tuple[asyncio.Lock, int]], name: str) -> None:
-        self._locks = locks
-        self._name = name
-
-    async def __aenter__(self) -> None:
-        lock, holders = self._locks.get(self._name, (asyncio.Lock(), 0))
-        self._locks[self._name] = (lock, holders + 1)
-        try:
-            await lock.acquire()
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(self, *_: Any) -> None:
-        self._locks[self._name][0].release()
-        self._leave()
-
-    def _leave(self) -> None:
-        lock, holders = self._locks.pop(self._name)
-        if holders > 1:
-            self._locks[self._name] = (lock, holders - 1)
 
 
 def batch_not_found() -> NotFound:

@@ -2,21 +2,14 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.events import STATUS_AFTER, FileStatus
-from tanda.contracts.http import (
-    Batch,
-    BatchStatus,
-    BatchUrls,
-    Counts,
-    File,
-    Progress,
-    Results,
-    SourceInfo,
-    file_problem,
-)  # fmt: skip
-from tanda.domain import batch as aggregate
+from tanda.contracts.http import Batch, BatchUrls, Counts, File, Results, SourceInfo, file_problem
+from tanda.contracts.times import epoch_ms
+from tanda.domain.progress import BatchFacts, batch_status, progress
 
 
 def batch_urls(batch_id: str) -> BatchUrls:
@@ -25,42 +18,83 @@ def batch_urls(batch_id: str) -> BatchUrls:
 
 
 def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
-    """The batch that a list of its events tells of: complete only when all of them are given."""
-    created, first = _created(records)
-    statuses = _statuses(records)
-    state = aggregate.initial()
+    """The batch that all of its events so far tell of, as of the last one."""
+    facts = BatchFacts()
+    created: e.BatchCreated | None = None
+    done: e.BatchCompleted | None = None
+    statuses: dict[str, FileStatus] = {}
     for record in records:
-        if record.file_id is None:
-            state = aggregate.evolve(state, record.event)
+        if record.file_id is not None:
+            statuses[record.file_id] = STATUS_AFTER[type(record.event)]
+        match record.event:
+            case e.BatchCreated() as event:
+                created = event
+            case e.BatchCompleted() as event:
+                done = event
+            case _:
+                pass
+        facts = _facts(facts, record)
+    assert created is not None, "a batch begins with its creation"
     counts = _counts(statuses)
-    total = counts.total or 1
-    settled = counts.completed + counts.failed + counts.rejected + counts.cancelled
-    urls = batch_urls(batch_id)
-    done = _last(records, e.BatchCompleted)
+    urls, last = batch_urls(batch_id), records[-1]
+    began = facts.retried_at or facts.started_at
     return Batch(
         id=batch_id,
         name=created.name,
-        status=_status(state, counts, statuses),
+        status=batch_status(facts, counts),
         processor=created.processor,
         priority=created.priority,
         counts=counts,
-        progress=Progress(
-            settled_pct=round(100 * settled / total, 1),
-            succeeded_pct=round(100 * counts.completed / total, 1),
-            waiting_reason=_waiting_reason(state, created),
+        progress=progress(
+            facts,
+            counts,
+            now=last.time,
+            now_ms=epoch_ms(last.time),
+            since_ms=epoch_ms(began) if began else None,
         ),
-        created_at=first.time,
-        sealed_at=_time(records, e.BatchSealed),
-        started_at=_first_time(records, e.FileStarted),
-        paused_at=_time(records, e.BatchPaused) if state.phase == "paused" else None,
-        completed_at=done.time if done and state.settled else None,
-        cancelled_at=_time(records, e.BatchCancelled) if state.phase == "cancelled" else None,
-        results=_results(done, urls.results, ready=state.settled),
+        created_at=records[0].time,
+        sealed_at=facts.sealed_at,
+        started_at=facts.started_at,
+        paused_at=facts.paused_at,
+        completed_at=facts.completed_at,
+        cancelled_at=facts.cancelled_at,
+        results=Results(
+            ready=facts.completed_at is not None,
+            version=done.version if done else 0,
+            url=urls.results,
+            sha256=done.results.sha256 if done else None,
+            bytes=done.results.bytes if done else None,
+        ),
         metadata=created.metadata,
         tags=created.tags,
-        seq=max(record.seq for record in records),
+        seq=last.seq,
         urls=urls,
     )
+
+
+def _facts(facts: BatchFacts, record: Recorded) -> BatchFacts:
+    replace, time = msgspec.structs.replace, record.time
+    match record.event:
+        case e.BatchCreated() as event:
+            return replace(facts, start_at=event.start_at)
+        case e.BatchSealed():
+            return replace(facts, sealed_at=time)
+        case e.FileStarted():
+            return replace(facts, started_at=facts.started_at or time)
+        case e.BatchPaused():
+            return replace(facts, paused_at=time)
+        case e.BatchResumed():
+            return replace(facts, paused_at=None)
+        case e.BatchCancelled():
+            return replace(facts, cancelled_at=time, paused_at=None)
+        case e.FilesRetried() as event:
+            return replace(
+                facts, completed_at=None, cancelled_at=None, retried_at=time, retried=len(event.file_ids)
+            )
+        case e.BatchCompleted():
+            return replace(facts, completed_at=time, paused_at=None)
+        case _:
+            return facts
 
 
 def file_of(record: Recorded) -> File:
@@ -88,64 +122,9 @@ def file_of(record: Recorded) -> File:
     )
 
 
-def _created(records: Sequence[Recorded]) -> tuple[e.BatchCreated, Recorded]:
-    for record in records:
-        if isinstance(record.event, e.BatchCreated):
-            return record.event, record
-    raise AssertionError("a batch begins with its creation")
-
-
-def _statuses(records: Sequence[Recorded]) -> dict[str, FileStatus]:
-    statuses: dict[str, FileStatus] = {}
-    for record in records:
-        status = STATUS_AFTER.get(type(record.event))
-        if record.file_id is not None and status is not None:
-            statuses[record.file_id] = status
-    return statuses
-
-
 def _counts(statuses: dict[str, FileStatus]) -> Counts:
     numbers = dict.fromkeys(Counts.__struct_fields__, 0)
     for status in statuses.values():
         numbers["queued" if status == "retrying" else status] += 1
     numbers["total"] = len(statuses)
     return Counts(**numbers)
-
-
-def _status(state: aggregate.BatchState, counts: Counts, statuses: dict[str, FileStatus]) -> BatchStatus:
-    if state.phase in ("open", "paused", "cancelled"):
-        return state.phase
-    if state.phase == "completed":
-        if counts.completed == counts.total:
-            return "completed"
-        return "completed_with_errors" if counts.completed else "failed"
-    moved = any(status not in ("queued", "rejected") for status in statuses.values())
-    return "processing" if moved else "queued"
-
-
-def _waiting_reason(state: aggregate.BatchState, created: e.BatchCreated) -> str | None:
-    if state.phase == "paused":
-        return "paused"
-    return "scheduled" if created.start_at and state.phase in ("open", "sealed") else None
-
-
-def _results(done: Recorded | None, url: str, *, ready: bool) -> Results:
-    if done is None or not isinstance(done.event, e.BatchCompleted):
-        return Results(ready=False, version=0, url=url)
-    event = done.event
-    return Results(
-        ready=ready, version=event.version, url=url, sha256=event.results.sha256, bytes=event.results.bytes
-    )
-
-
-def _last(records: Sequence[Recorded], kind: type[e.Event]) -> Recorded | None:
-    return next((record for record in reversed(records) if isinstance(record.event, kind)), None)
-
-
-def _time(records: Sequence[Recorded], kind: type[e.Event]) -> str | None:
-    found = _last(records, kind)
-    return found.time if found else None
-
-
-def _first_time(records: Sequence[Recorded], kind: type[e.Event]) -> str | None:
-    return next((record.time for record in records if isinstance(record.event, kind)), None)

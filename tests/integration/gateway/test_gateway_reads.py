@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 import pytest
 
+from services.gateway.batches import bodies
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Origin, new_event
 from tanda.contracts.results import BlobRef, StoredArtifact
@@ -232,3 +233,18 @@ async def test_the_api_describes_itself(http: httpx2.AsyncClient) -> None:
     assert created["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Batch"}
     assert {"Batch", "File", "Problem", "OpenBatch", "Stats"} <= set(schemas)
     assert "HTTPValidationError" not in text
+
+
+async def test_what_a_write_answers_is_what_the_view_will_say(
+    stand: Stand, http: httpx2.AsyncClient, batch: dict[str, Any]
+) -> None:
+    """The body folded from the events equals the view's, from the first one to the completion."""
+    url = batch["urls"]["self"]
+    assert (await http.get(url)).json() == batch
+    records = [one async for chunk in stand.log.read() for one in chunk]
+    assert bodies.batch_of(batch["id"], records) == await stand.views.batch(None, batch["id"])
+    for verb in ("pause", "resume"):
+        await http.post(f"{url}/{verb}")
+    await finish(stand, http, batch)
+    records = [one async for chunk in stand.log.read() for one in chunk]
+    assert bodies.batch_of(batch["id"], records) == await stand.views.batch(None, batch["id"])
