@@ -1,0 +1,77 @@
+"""The gateway as a process of its own, over the real servers."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+
+from tests.integration.gateway.stand import parts, xml
+from tests.stack import Stack
+
+START_S_MAX = 30.0
+
+
+@asynccontextmanager
+async def gateway(servers: Stack, data: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """Started, ready, and killed if it is still there at the end."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env = {**os.environ, **servers.env, "TANDA_DATA": str(data), "TANDA_PORT": str(port)}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.gateway", env=env)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        await _ready(url)
+        yield process, url
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _ready(url: str) -> None:
+    deadline = time.monotonic() + START_S_MAX
+    async with httpx2.AsyncClient() as http:
+        while time.monotonic() < deadline:
+            try:
+                if (await http.get(f"{url}/readyz")).is_success:
+                    return
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+    raise AssertionError("the gateway is not ready in time")
+
+
+async def test_it_accepts_streams_and_leaves_in_order(servers: Stack, tmp_path: Path) -> None:
+    """An upload is durable and live at once; SIGTERM says goodbye to live clients and exits with 0."""
+    async with gateway(servers, tmp_path) as (process, url), httpx2.AsyncClient(timeout=20) as http:
+        files = parts(("a.xml", xml(1)), ("b.xml", xml(2) * 20_000))
+        headers = {"Idempotency-Key": f"k-{time.monotonic_ns()}"}
+        made = await http.post(f"{url}/v1/batches", files=files, headers=headers)
+        assert made.status_code == 201 and made.json()["counts"]["queued"] == 2, made.text
+        again = await http.post(f"{url}/v1/batches", files=files, headers=headers)
+        assert again.headers["idempotency-replayed"] == "true" and again.content == made.content
+        after = str(int(made.headers["tanda-seq"]) - 4)
+        async with http.stream("GET", f"{url}/v1/events", headers={"Last-Event-ID": after}) as response:
+            lines = response.aiter_lines()
+            names = [await _event(lines) for _ in range(4)]
+            assert names == ["BatchCreated", "FileQueued", "FileQueued", "BatchSealed"]
+            process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert await _event(lines) == "drain"
+        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert time.monotonic() - began < 1.5
+    assert not list((tmp_path / "spool").glob("gateway-*"))
+
+
+async def _event(lines: AsyncIterator[str]) -> str:
+    async for line in lines:
+        if line.startswith("event: "):
+            return line.removeprefix("event: ")
+    raise AssertionError("the stream ended")
