@@ -13,6 +13,7 @@ import uvloop
 
 from services.projector.catalog import VIEWS
 from services.projector.projector import Projector
+from services.projector.reading import relax_collector
 from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.view_store import ViewStore
@@ -59,6 +60,7 @@ async def _project(settings: Settings) -> None:
 
 
 def main() -> None:
+    relax_collector()
     sys.exit(uvloop.run(serve(from_environment())))
 
 

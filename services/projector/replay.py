@@ -14,6 +14,7 @@ import msgspec
 import uvloop
 
 from services.projector.catalog import VIEWS
+from services.projector.reading import relax_collector
 from services.projector.rebuild import Replayed, as_of, position_at, rebuild, verify
 from services.projector.views.view import View
 from tanda.adapters.nats import connect
@@ -48,6 +49,7 @@ class Meter:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     arguments = _parse(argv)
+    relax_collector()
     try:
         return uvloop.run(_run(arguments, from_environment()))
     except (TandaError, ValueError) as error:

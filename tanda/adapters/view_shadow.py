@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from secrets import token_hex
 
+import asyncpg
+
 from tanda.adapters.postgres import Connection, failures
 from tanda.adapters.queries import named
 from tanda.adapters.view_rows import SchemaRows, read_checkpoint
@@ -65,12 +67,18 @@ class SchemaShadow:
     async def apply(self, writes: Sequence[Write], seq: int, event_id: str) -> None:
         """Rows and position; a crash loses the shadow, so that nothing waits for the disk here."""
         with failures():
-            async with self._connection.transaction():
-                await self._connection.execute("set local synchronous_commit = off")
-                if not await advance(self._connection, self.schema, self.checkpoint, seq, event_id):
-                    raise Conflict(self.schema, self.checkpoint.seq)
-                await write(self._connection, self.schema, writes)
+            try:
+                await self._apply(writes, seq, event_id)
+            except asyncpg.UniqueViolationError:
+                await self._apply(writes, seq, event_id, clear=True)
         self.checkpoint = Checkpoint(seq=seq, event_id=event_id, version=self.checkpoint.version)
+
+    async def _apply(self, writes: Sequence[Write], seq: int, event_id: str, *, clear: bool = False) -> None:
+        async with self._connection.transaction():
+            await self._connection.execute("set local synchronous_commit = off")
+            if not await advance(self._connection, self.schema, self.checkpoint, seq, event_id):
+                raise Conflict(self.schema, self.checkpoint.seq)
+            await write(self._connection, self.schema, writes, clear=clear)
 
     async def index(self) -> None:
         """Makes the indexes that only readers need; a second time does nothing."""

@@ -38,12 +38,19 @@ class ViewStore:
 
     async def commit(self, steps: Sequence[Step]) -> None:
         """Writes all steps in one transaction or none. Conflict where a checkpoint has moved."""
+        try:
+            await self._commit(steps)
+        except asyncpg.UniqueViolationError as error:
+            _log.warning("the log tells of a second beginning, the last one counts", detail=error.detail)
+            await self._commit(steps, clear=True)
+
+    async def _commit(self, steps: Sequence[Step], *, clear: bool = False) -> None:
         async with borrowed(self._pool) as connection, connection.transaction():
             await connection.execute(_SQL["lock_shared"], [live_schema(step.view) for step in steps])
             for step in steps:
                 await _advance(connection, step)
             for step in steps:
-                await write(connection, live_schema(step.view), step.writes)
+                await write(connection, live_schema(step.view), step.writes, clear=clear)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[SchemaRows]:

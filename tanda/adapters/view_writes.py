@@ -18,9 +18,16 @@ async def advance(connection: Connection, schema: str, seen: Checkpoint, seq: in
     return await connection.execute(sql, seq, event_id, seen.seq, seen.version) == "UPDATE 1"
 
 
-async def write(connection: Connection, schema: str, writes: Sequence[Write]) -> None:
-    """Copies new rows, and merges changes into those that are there."""
+async def write(connection: Connection, schema: str, writes: Sequence[Write], *, clear: bool = False) -> None:
+    """Copies new rows, and merges changes into those that are there.
+
+    ``clear``: rows that cannot be there twice were there. The log should not tell of a second
+    beginning; where it does, the last one counts, and one odd event does not stop every view.
+    """
     for one in writes:
+        if clear and one.clear_sql is not None:
+            arguments = one.columns[: one.clear_sql.count("$")]
+            await connection.execute(one.clear_sql.format(schema=schema), *arguments)
         if one.sql is None:
             records = zip(*one.columns, strict=True)
             await connection.copy_records_to_table(

@@ -41,6 +41,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     #: With ``{schema}`` to fill in and one array per column; None: the rows are all new, copy them.
     sql: str | None = None
+    #: Removes the rows of these keys (the first columns), should they be there already after all.
+    clear_sql: str | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

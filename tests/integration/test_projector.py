@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import asyncpg
+import msgspec
 import pytest
 
 from services.projector.catalog import VIEWS
@@ -16,11 +17,13 @@ from services.projector.version import version_of
 from tanda.adapters.memory import MemoryLog, MemorySignals
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.view_store import ViewStore
-from tanda.contracts.envelope import Recorded
+from tanda.contracts import events as e
+from tanda.contracts.envelope import Recorded, new_event
+from tanda.contracts.subjects import file_subject
 from tanda.contracts.views import Checkpoint, Step
 from tanda.domain.errors import Conflict, LogDamaged, Refusal
 from tanda.settings import Settings
-from tests.builders import RandomBatches
+from tests.builders import ORIGIN, START_MS, RandomBatches, blob
 from tests.integration.databases import own_database
 
 ALL = list(VIEWS.values())
@@ -319,3 +322,27 @@ async def test_rows_that_no_event_made_are_passed_over(store: ViewStore, databas
         await shadow.apply(VIEWS["files"].fold(orphan), 1, "evt")
         async with shadow.reading() as rows:
             assert (await rows.digest(shadow.schema, VIEWS["files"].tables))["files"].rows == 0
+
+
+async def test_a_second_beginning_stops_no_view(store: ViewStore, database: Settings) -> None:
+    """The aggregates forbid it; should the log tell of one, the last counts, live and replayed alike."""
+    log = MemoryLog()
+    subject = file_subject("acme", "bat_1", "fil_1")
+    async with projecting(log, store, database):
+        for seq, name in enumerate(("first", "second", "third")):
+            event = e.FileQueued(
+                name=name,
+                index=0,
+                content_type="x/y",
+                bytes=1,
+                sha256="ab",
+                source=blob("a"),
+                processor="noop",
+            )
+            new = new_event(subject, event, expected_seq=seq, time_ms=START_MS, origin=ORIGIN)
+            await log.append([new])
+            await reached(store, seq + 1)
+        async with store.snapshot() as rows:
+            (row,) = await rows.first("view_files", VIEWS["files"].tables[0], 2)
+        assert msgspec.json.decode(row)["name"] == "third"
+        assert identical(await verify(log, store, ALL))

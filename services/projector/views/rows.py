@@ -37,7 +37,8 @@ class Rows:
         self._changed: dict[Key, dict[str, Any]] = {}
 
     def new(self, key: Key, values: Mapping[str, Any]) -> None:
-        """A row whose first event this is."""
+        """A row whose first event this is; where the log tells of a second one, the last one counts."""
+        self._changed.pop(key, None)
         row = self._defaults.copy()
         row.update(zip(self._table.key, key, strict=True))
         row.update(values)
@@ -70,7 +71,13 @@ class Rows:
         names = tuple(self._table.columns)
         rows = self._new.values()
         columns = [[row[name] for row in rows] for name in names]
-        return Write(table=self._table.name, names=names, columns=columns, rows=len(rows))
+        return Write(
+            table=self._table.name,
+            names=names,
+            columns=columns,
+            rows=len(rows),
+            clear_sql=_clear(self._table),
+        )
 
     def _change(self, names: tuple[str, ...], keys: list[Key]) -> Write:
         rows = [self._changed[key] for key in keys]
@@ -102,6 +109,12 @@ def _upsert(table: Table, names: tuple[str, ...]) -> str:
         f"select {columns} from {_arrays(table, names)} "
         f"on conflict ({', '.join(table.key)}) do update set {_assignments(table, names, 'excluded')}"
     )
+
+
+@cache
+def _clear(table: Table) -> str:
+    same = " and ".join(f"t.{one} = u.{one}" for one in table.key)
+    return f"delete from {{schema}}.{table.name} as t using {_arrays(table, ())} where {same}"  # noqa: S608
 
 
 def _assignments(table: Table, names: tuple[str, ...], source: str) -> str:
