@@ -11,9 +11,10 @@
         tanda.download_results(batch["id"], "noviembre.json")
 """
 
+from tanda.client.async_client import AsyncClient
 from tanda.client.client import Client
 from tanda.client.errors import TandaProblem, TandaUnreachable
 from tanda.client.live import LiveEvent
 from tanda.client.uploads import collect_files
 
-__all__ = ["Client", "LiveEvent", "TandaProblem", "TandaUnreachable", "collect_files"]
+__all__ = ["AsyncClient", "Client", "LiveEvent", "TandaProblem", "TandaUnreachable", "collect_files"]
