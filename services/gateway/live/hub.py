@@ -17,7 +17,7 @@ import structlog
 
 from tanda.contracts import codec
 from tanda.contracts.envelope import Recorded, to_cloudevent
-from tanda.domain.errors import Unavailable
+from tanda.domain.errors import LogDamaged, Unavailable
 from tanda.ports import Log
 from tanda.settings import Settings
 
@@ -138,6 +138,12 @@ class Hub:
                         self._hand_out(records)
             except asyncio.CancelledError:
                 raise
+            except LogDamaged as damage:
+                # What clients have seen is not in the log any more: they come back to fresh snapshots.
+                log.critical("The log is damaged; see `tanda doctor`.", reason=str(damage))
+                self._ready.clear()
+                self._anchor = None
+                self._end_all()
             except Exception as error:  # live clients wait; the log is asked again
                 log.warning("Following the log broke off and is resumed.", error=str(error))
             await asyncio.sleep(RETRY_S)
@@ -169,6 +175,9 @@ class Hub:
     def drain(self) -> None:
         """Ends every stream: the process is going down."""
         self.draining = True
+        self._end_all()
+
+    def _end_all(self) -> None:
         for peers in self._subscriptions.values():
             for subscription in peers:
                 subscription.end()
