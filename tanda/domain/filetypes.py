@@ -287,10 +287,14 @@ def _decoded(head: bytes) -> str | None:
     return _clean(head.decode("latin-1"))
 
 
+#: Control characters that no text has: all but tab, line feed, vertical tab, form feed, carriage return.
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
+
+
 def _clean(text: str) -> str | None:
     if "\x00" in text:
         return None
-    controls = sum(1 for c in text if c < " " and c not in "\t\n\r\f\v")
+    controls = len(_CONTROLS.findall(text))
     return text if controls <= len(text) * CONTROL_SHARE_MAX else None
 
 
