@@ -1,4 +1,4 @@
-"""kill -9 of services and servers in the middle of a batch: every file has exactly one outcome all the same."""
+"""kill -9 of services and servers in mid-batch: every file has exactly one outcome all the same."""
 
 import json
 import os

@@ -21,7 +21,7 @@ from tanda.adapters.s3.group_sync import GroupSync
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable
 from tanda.embedded.folder import Folder
-from tanda.embedded.s3 import S3
+from tanda.embedded.servers.s3 import S3
 from tanda.settings import Settings, from_environment
 
 AnyBlobs = MemoryBlobs | S3Blobs
