@@ -16,7 +16,7 @@ from services.projector.projector import Projector
 from services.projector.reading import relax_collector
 from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool
-from tanda.adapters.view_store import ViewStore
+from tanda.adapters.views.store import ViewStore
 from tanda.domain.errors import LogDamaged
 from tanda.settings import Settings, from_environment
 

@@ -19,7 +19,7 @@ from services.projector.rebuild import Replayed, as_of, position_at, rebuild, ve
 from services.projector.views.view import View
 from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool
-from tanda.adapters.view_store import ViewStore
+from tanda.adapters.views.store import ViewStore
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.errors import Refusal, TandaError
 from tanda.ports import Log

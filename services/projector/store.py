@@ -1,4 +1,4 @@
-"""What the projector needs of the database that holds its views (``tanda.adapters.view_store``)."""
+"""What the projector needs of the database that holds its views (``tanda.adapters.views.store``)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from tanda.adapters.postgres import failures
-from tanda.adapters.queries import named
+from tanda.adapters.sql import named
 from tanda.contracts.idempotency import Begun, Fresh, Mismatch, Replay, Running
 
 _SQL = named("idempotency")

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tanda.adapters.cursors import from_cursor, to_cursor
-from tanda.adapters.view_bodies import batch_body, counts, day_body, file_blobs, file_body
+from tanda.adapters.views.bodies import batch_body, counts, day_body, file_blobs, file_body
+from tanda.adapters.views.cursors import from_cursor, to_cursor
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.http import (
     ACTIVE_STATUSES,

@@ -7,10 +7,10 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from tanda.adapters.cursors import from_cursor, to_cursor
 from tanda.adapters.postgres import failures
-from tanda.adapters.queries import named
-from tanda.adapters.view_bodies import batch_body, counts, day_body, file_blobs, file_body
+from tanda.adapters.sql import named
+from tanda.adapters.views.bodies import batch_body, counts, day_body, file_blobs, file_body
+from tanda.adapters.views.cursors import from_cursor, to_cursor
 from tanda.contracts.http import (
     ACTIVE_STATUSES,
     Batch,

@@ -13,7 +13,7 @@ from tanda.adapters.memory import MemoryLog
 from tanda.adapters.memory_views import MemoryViews
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.postgres_views import PostgresViews
-from tanda.adapters.view_store import ViewStore
+from tanda.adapters.views.store import ViewStore
 from tanda.contracts.http import BatchQuery, FileQuery, Page
 from tanda.domain.errors import Refusal, Unavailable
 from tanda.ports import Log, Views

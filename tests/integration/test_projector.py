@@ -16,7 +16,7 @@ from services.projector.rebuild import Replayed, as_of, position_at, rebuild, ve
 from services.projector.version import version_of
 from tanda.adapters.memory import MemoryLog, MemorySignals
 from tanda.adapters.postgres import open_pool
-from tanda.adapters.view_store import ViewStore
+from tanda.adapters.views.store import ViewStore
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded, new_event
 from tanda.contracts.subjects import file_subject

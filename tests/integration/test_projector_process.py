@@ -95,7 +95,8 @@ async def test_killed_and_stopped_the_projector_comes_back_to_the_same_rows(
         assert asyncio.get_running_loop().time() - began < 1.0
 
         await pool.execute(
-            "update view_batches.batches set name = 'lost' where seq = (select max(seq) from view_batches.batches)"
+            "update view_batches.batches set name = 'lost'"
+            " where seq = (select max(seq) from view_batches.batches)"
         )
         code, out, _ = await replay(servers, database, "batches", "--verify")
         assert code == 1

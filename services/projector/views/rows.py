@@ -71,13 +71,8 @@ class Rows:
         names = tuple(self._table.columns)
         rows = self._new.values()
         columns = [[row[name] for row in rows] for name in names]
-        return Write(
-            table=self._table.name,
-            names=names,
-            columns=columns,
-            rows=len(rows),
-            clear_sql=_clear(self._table),
-        )
+        clear = _clear(self._table)
+        return Write(table=self._table.name, names=names, columns=columns, rows=len(rows), clear_sql=clear)
 
     def _change(self, names: tuple[str, ...], keys: list[Key]) -> Write:
         rows = [self._changed[key] for key in keys]

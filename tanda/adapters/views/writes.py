@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from tanda.adapters.postgres import Connection
-from tanda.adapters.queries import named
+from tanda.adapters.sql import named
 from tanda.contracts.views import Checkpoint, Write
 
 _log = structlog.get_logger("tanda.views")

@@ -6,7 +6,7 @@ import asyncpg
 import msgspec
 
 from tanda.adapters.postgres import Connection
-from tanda.adapters.queries import named
+from tanda.adapters.sql import named
 from tanda.contracts.views import Checkpoint, Table, TableDigest
 
 _SQL = named("checkpoints")

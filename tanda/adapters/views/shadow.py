@@ -7,9 +7,9 @@ from secrets import token_hex
 import asyncpg
 
 from tanda.adapters.postgres import Connection, failures
-from tanda.adapters.queries import named
-from tanda.adapters.view_rows import SchemaRows, read_checkpoint
-from tanda.adapters.view_writes import advance, write
+from tanda.adapters.sql import named
+from tanda.adapters.views.rows import SchemaRows, read_checkpoint
+from tanda.adapters.views.writes import advance, write
 from tanda.contracts.views import Checkpoint, Write
 from tanda.domain.errors import Conflict
 

@@ -13,10 +13,10 @@ import asyncpg
 import structlog
 
 from tanda.adapters.postgres import Connection, borrowed, failures
-from tanda.adapters.queries import named
-from tanda.adapters.view_rows import SchemaRows, read_checkpoint
-from tanda.adapters.view_shadow import SchemaShadow, live_schema
-from tanda.adapters.view_writes import advance, write
+from tanda.adapters.sql import named
+from tanda.adapters.views.rows import SchemaRows, read_checkpoint
+from tanda.adapters.views.shadow import SchemaShadow, live_schema
+from tanda.adapters.views.writes import advance, write
 from tanda.contracts.views import Checkpoint, Step
 from tanda.domain.errors import Conflict
 
@@ -41,7 +41,7 @@ class ViewStore:
         try:
             await self._commit(steps)
         except asyncpg.UniqueViolationError as error:
-            _log.warning("the log tells of a second beginning, the last one counts", detail=error.detail)
+            _log.warning("the log tells of a second beginning, the last one counts", reason=str(error))
             await self._commit(steps, clear=True)
 
     async def _commit(self, steps: Sequence[Step], *, clear: bool = False) -> None:
