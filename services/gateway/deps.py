@@ -23,8 +23,8 @@ from tanda.ports import Blobs, Log, Signals, Views
 from tanda.results import ResultsCache
 from tanda.settings import Settings
 
-#: ``auto``, those that go outside, and the entry points that come with the house.
-PROCESSORS = frozenset({"auto", "noop", "http", "llm", "invoice", "pdf", "image", "table"})
+#: ``auto``, and the entry points that come with the house.
+PROCESSORS = frozenset({"auto", "noop", "invoice", "pdf", "image", "table"})
 
 
 def now_ms() -> int:
