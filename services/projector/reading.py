@@ -10,6 +10,9 @@ import msgspec
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.events import NO_RESULT, FileCompleted
 
+#: Up to this many events at a time come from a single file or command: nothing to gather.
+LONE_EVENTS_MAX = 8
+
 Source = AsyncIterator[list[Recorded]]
 
 
@@ -22,6 +25,8 @@ class ReadAhead:
         self._waiting: list[Recorded] = []
         self._error: Exception | None = None
         self._ended = False
+        #: Events of the last ``take``: how busy the log is.
+        self._taken = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -41,14 +46,18 @@ class ReadAhead:
             self._news.set()
 
     async def take(self, gather_s: float = 0.0) -> list[Recorded]:
-        """The next events, at most ``events_max``, after ``gather_s`` for more; [] at the end."""
+        """The next events, at most ``events_max``; [] at the end.
+
+        Where the log is busy it waits ``gather_s`` for more; a lone event is not held up.
+        """
         while not self._waiting and not self._ended:
             self._news.clear()
             await self._news.wait()
-        if gather_s and len(self._waiting) < self._events_max and not self._ended:
+        if gather_s and self._taken > LONE_EVENTS_MAX and len(self._waiting) < self._events_max:
             await asyncio.sleep(gather_s)
         events = self._waiting[: self._events_max]
         del self._waiting[: self._events_max]
+        self._taken = len(events)
         self._room.set()
         if not events and self._error is not None:
             raise self._error
