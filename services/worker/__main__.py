@@ -26,6 +26,8 @@ _log = structlog.get_logger("tanda.worker")
 
 #: What a stopping worker gives its running files; the rest goes to other workers.
 DRAIN_S = 2.0
+#: Groups of quick work under way: one is being started, one is being told, and the next is at hand.
+GROUPS_AT_ONCE = 4
 #: The exit code that tells the supervisor and the operator: do not go on, look at the log.
 EXIT_LOG_DAMAGED = 3
 
@@ -68,11 +70,11 @@ async def _work(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
         blobs=blobs, settings=settings, name=name, lanes=lanes(sandbox),
     )  # fmt: skip
-    limits = {LANE_DEFAULT: settings.slots, LANE_QUICK: settings.work_group_max}
+    limits = {LANE_DEFAULT: settings.slots, LANE_QUICK: settings.work_group_max * GROUPS_AT_ONCE}
     runners = [
         Runner(
             log=connection.log, work=connection.work, outcomes=outcomes, settings=settings,
-            name=name, lane=lane, limit=limit,
+            name=name, lane=lane, limit=limit, group=settings.work_group_max,
         )
         for lane, limit in limits.items()
     ]  # fmt: skip

@@ -54,11 +54,11 @@ class Run:
 
 
 class Runner:
-    """Runs one lane of the work queue; ``limit`` files at once."""
+    """Runs one lane of the work queue: ``limit`` files at once, taken ``group`` at a time at most."""
 
     def __init__(
         self, *, log: Log, work: WorkQueue, outcomes: Outcomes, settings: Settings, name: str, lane: str,
-        limit: int, clock: Callable[[], float] = time.time,
+        limit: int, group: int | None = None, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._log = log
         self._work = work
@@ -66,7 +66,7 @@ class Runner:
         self._settings = settings
         self._name = name
         self._lane = lane
-        self._limit = limit
+        self._group = group or limit
         self._clock = clock
         self._origin = Origin(source=f"/worker/{name}")
         self._free = limit
@@ -80,7 +80,8 @@ class Runner:
                 self._freed.clear()
                 await self._freed.wait()
             try:
-                deliveries = await self._work.take(self._lane, self._free, TAKE_WAIT_S)
+                room = min(self._free, self._group)
+                deliveries = await self._work.take(self._lane, room, TAKE_WAIT_S)
             except Unavailable as error:
                 _log.warning("the work queue does not answer", lane=self._lane, error=str(error))
                 await asyncio.sleep(TROUBLE_WAIT_S)

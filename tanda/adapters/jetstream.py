@@ -34,7 +34,7 @@ DUPLICATE_WINDOW_S = 600
 #: Up to here single publishes are cheaper than an atomic batch (16 in one batch cost 6.8 ms).
 SINGLES_MAX = 8
 #: Group commits that may be under way at once; JetStream allows 50 open batches.
-GROUPS_IN_FLIGHT_MAX = 2
+GROUPS_IN_FLIGHT_MAX = 4
 READ_CHUNK = 1_000
 
 # JetStream's error codes
@@ -277,31 +277,21 @@ class JetStreamLog:
     async def _read_chunk(self, subject: str, after: int) -> tuple[list[Recorded], int]:
         """Up to ``READ_CHUNK`` events, and how many more there are."""
         inbox = self._client.new_inbox()
-        subscription = await self._client.subscribe(inbox)
-        query = {"seq": after + 1, "batch": READ_CHUNK, "next_by_subj": subject}
-        chunk: list[Recorded] = []
+        answer = _ChunkAnswer()
+        subscription = await self._client.subscribe(inbox, cb=answer.take)
+        query = msgspec.json.encode({"seq": after + 1, "batch": READ_CHUNK, "next_by_subj": subject})
         try:
-            await self._client.publish(
-                f"$JS.API.DIRECT.GET.{STREAM}", msgspec.json.encode(query), reply=inbox
-            )
-            while True:
-                message = await subscription.next_msg(timeout=self._settings.append_timeout_s)
-                headers = message.headers or {}
-                status = headers.get("Status")
-                if status == _NO_MESSAGE:
-                    return [], 0
-                if status == _END_OF_BATCH:
-                    return chunk, int(headers.get("Nats-Num-Pending", 0))
-                if status is not None:
-                    raise Unavailable("nats", f"reading was refused ({status})")
-                chunk.append(_from_direct(message))
-        except Unavailable:
-            raise
+            await self._client.publish(f"$JS.API.DIRECT.GET.{STREAM}", query, reply=inbox)
+            end = await asyncio.wait_for(answer.end, self._settings.append_timeout_s)
         except Exception as error:
             raise Unavailable("nats", f"reading broke off ({type(error).__name__})") from error
         finally:
             with suppress(Exception):
                 await subscription.unsubscribe()
+        status = end.get("Status")
+        if status not in (_NO_MESSAGE, _END_OF_BATCH):
+            raise Unavailable("nats", f"reading was refused ({status})")
+        return list(map(_from_direct, answer.messages)), int(end.get("Nats-Num-Pending", 0))
 
     async def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
         follower = Follower(self._client, STREAM, after)
@@ -331,6 +321,21 @@ def check_contiguous(chunk: Sequence[Recorded], after: int) -> None:
         if record.seq != expected:
             raise LogDamaged(f"the log has no event at {expected}; the next one is at {record.seq}")
         expected += 1
+
+
+class _ChunkAnswer:
+    """The messages that answer one question for many, up to the one that ends them."""
+
+    def __init__(self) -> None:
+        self.messages: list[Msg] = []
+        self.end: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+
+    async def take(self, message: Msg) -> None:
+        headers = message.headers or {}
+        if "Status" not in headers:
+            self.messages.append(message)
+        elif not self.end.done():
+            self.end.set_result(headers)
 
 
 def _headers(event: NewEvent) -> dict[str, str]:
