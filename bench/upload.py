@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -28,7 +29,7 @@ async def run(stack: Running, files: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-async def watched(pid: int, upload) -> tuple[float, float]:
+async def watched(pid: int, upload: Coroutine[Any, Any, None]) -> tuple[float, float]:
     """Seconds and peak MB of an upload."""
     peak = 0.0
     begun = time.perf_counter()

@@ -7,17 +7,14 @@ read, and if its id is ours, we had already written it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from tanda.adapters.jetstream_reader import Follower, to_recorded
-from tanda.adapters.nats_connection import ApiError, api, check_error, request, retry
+from tanda.adapters.nats_connection import ApiError, EventClient, Frame, api, check_error, request, retry
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, to_headers
 from tanda.domain.errors import Conflict, LogDamaged, Unavailable
 from tanda.settings import Settings
@@ -66,7 +63,7 @@ def events_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-async def ensure_stream(client: Client, config: dict[str, Any]) -> None:
+async def ensure_stream(client: EventClient, config: dict[str, Any]) -> None:
     """Creates a stream, or brings an existing one to this configuration."""
     try:
         await api(client, f"STREAM.CREATE.{config['name']}", config)
@@ -79,7 +76,7 @@ async def ensure_stream(client: Client, config: dict[str, Any]) -> None:
 class JetStreamLog:
     """``ports.Log`` on the stream EVENTS."""
 
-    def __init__(self, client: Client, settings: Settings) -> None:
+    def __init__(self, client: EventClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self._waiting: list[tuple[NewEvent, asyncio.Future[int]]] = []
@@ -245,7 +242,7 @@ class JetStreamLog:
         message = await request(self._client, f"$JS.API.DIRECT.GET.{STREAM}", msgspec.json.encode(query))
         if (message.headers or {}).get("Status") == _NO_MESSAGE:
             return None
-        return _from_direct(message)
+        return _from_direct(message.headers or {}, message.data)
 
     async def position(self) -> int:
         return (await self.facts())["last_seq"]
@@ -278,7 +275,7 @@ class JetStreamLog:
         """Up to ``READ_CHUNK`` events, and how many more there are."""
         inbox = self._client.new_inbox()
         answer = _ChunkAnswer()
-        subscription = await self._client.subscribe(inbox, cb=answer.take)
+        subscription = await self._client.listen(inbox, answer.take)
         query = msgspec.json.encode({"seq": after + 1, "batch": READ_CHUNK, "next_by_subj": subject})
         try:
             await self._client.publish(f"$JS.API.DIRECT.GET.{STREAM}", query, reply=inbox)
@@ -286,12 +283,12 @@ class JetStreamLog:
         except Exception as error:
             raise Unavailable("nats", f"reading broke off ({type(error).__name__})") from error
         finally:
-            with suppress(Exception):
-                await subscription.unsubscribe()
+            await self._client.unlisten(subscription)
         status = end.get("Status")
         if status not in (_NO_MESSAGE, _END_OF_BATCH):
             raise Unavailable("nats", f"reading was refused ({status})")
-        return list(map(_from_direct, answer.messages)), int(end.get("Nats-Num-Pending", 0))
+        chunk = [_from_direct(frame.headers, frame.data) for frame in answer.frames]
+        return chunk, int(end.get("Nats-Num-Pending", 0))
 
     async def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
         follower = Follower(self._client, STREAM, after)
@@ -327,15 +324,14 @@ class _ChunkAnswer:
     """The messages that answer one question for many, up to the one that ends them."""
 
     def __init__(self) -> None:
-        self.messages: list[Msg] = []
-        self.end: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+        self.frames: list[Frame] = []
+        self.end: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
 
-    async def take(self, message: Msg) -> None:
-        headers = message.headers or {}
-        if "Status" not in headers:
-            self.messages.append(message)
+    def take(self, frame: Frame) -> None:
+        if "Status" not in frame.headers:
+            self.frames.append(frame)
         elif not self.end.done():
-            self.end.set_result(headers)
+            self.end.set_result(frame.headers)
 
 
 def _headers(event: NewEvent) -> dict[str, str]:
@@ -346,6 +342,5 @@ def _headers(event: NewEvent) -> dict[str, str]:
     return headers
 
 
-def _from_direct(message: Msg) -> Recorded:
-    headers = message.headers or {}
-    return to_recorded(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, message.data)
+def _from_direct(headers: Mapping[str, str], data: bytes) -> Recorded:
+    return to_recorded(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, data)

@@ -12,11 +12,9 @@ from contextlib import suppress
 
 import msgspec
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from tanda.adapters.nats_connection import ApiError, api
+from tanda.adapters.nats_connection import ApiError, EventClient, Frame, api
 from tanda.contracts.envelope import Recorded, from_headers
 from tanda.domain.errors import LogDamaged, Unavailable
 
@@ -47,12 +45,12 @@ def to_recorded(subject: str, seq: int, headers: Mapping[str, str], data: bytes)
 class Follower:
     """One reader of a stream from a position on, for ever."""
 
-    def __init__(self, client: Client, stream: str, after: int) -> None:
+    def __init__(self, client: EventClient, stream: str, after: int) -> None:
         self._client = client
         self._stream = stream
         self._seq = after
         self._anchor: str | None = None
-        self._arrived: deque[Msg] = deque()
+        self._arrived: deque[Frame] = deque()
         self._wake = asyncio.Event()
         self._subscription: Subscription | None = None
         self._consumer = ""
@@ -78,8 +76,7 @@ class Follower:
         """Lets go of the consumer; the server forgets it by itself where it cannot be told."""
         if self._subscription is None:
             return
-        with suppress(Exception):
-            await self._subscription.unsubscribe()
+        await self._client.unlisten(self._subscription)
         self._subscription = None
         if self._client.is_connected and not self._client.is_draining:
             with suppress(Exception):
@@ -91,7 +88,7 @@ class Follower:
         self._arrived.clear()
         self._consumer_seq = 0
         self._requested = 0
-        self._subscription = await self._client.subscribe(inbox, cb=self._on_message)
+        self._subscription = await self._client.listen(inbox, self._on_frame)
         self._inbox = inbox
         config = {
             "name": self._consumer,
@@ -122,10 +119,10 @@ class Follower:
             reply=self._inbox,
         )
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_frame(self, frame: Frame) -> None:
         self._heard_at = asyncio.get_running_loop().time()
-        if message.reply or (message.headers or {}).get("Status") != _HEARTBEAT:
-            self._arrived.append(message)
+        if frame.reply or frame.headers.get("Status") != _HEARTBEAT:
+            self._arrived.append(frame)
             self._wake.set()
 
     async def _chunks_of_one_consumer(self) -> AsyncIterator[list[Recorded]]:
@@ -133,9 +130,9 @@ class Follower:
         while True:
             if not self._arrived and not await self._wait():
                 return
-            messages, self._arrived = self._arrived, deque()
+            frames, self._arrived = self._arrived, deque()
             self._wake.clear()
-            chunk, sound = self._take(messages)
+            chunk, sound = self._take(frames)
             while self._requested <= PULL_EVENTS * (PULLS - 1) + PULL_EVENTS // 2:
                 await self._pull()
             if chunk:
@@ -156,23 +153,22 @@ class Follower:
             self._wake.clear()
         return True
 
-    def _take(self, messages: deque[Msg]) -> tuple[list[Recorded], bool]:
-        """The events among the messages; False where a delivery was lost or a pull was refused."""
+    def _take(self, frames: deque[Frame]) -> tuple[list[Recorded], bool]:
+        """The events among what arrived; False where a delivery was lost or a pull was refused."""
         chunk: list[Recorded] = []
-        for message in messages:
-            headers = message.headers or {}
-            if not message.reply.startswith("$JS.ACK."):
+        for subject, reply, headers, data in frames:
+            if not reply.startswith("$JS.ACK."):
                 if not self._pull_ended(headers):
                     return chunk, False
                 continue
             self._requested -= 1
-            seq, consumer_seq = _positions(message.reply)
+            seq, consumer_seq = _positions(reply)
             if consumer_seq != self._consumer_seq + 1:
                 return chunk, False
             self._consumer_seq = consumer_seq
             if seq != self._seq + 1:
                 raise LogDamaged(f"the log has no event at {self._seq + 1}; the next one is at {seq}")
-            record = to_recorded(message.subject, seq, headers, message.data)
+            record = to_recorded(subject, seq, headers, data)
             chunk.append(record)
             self._seq = seq
             self._anchor = record.id

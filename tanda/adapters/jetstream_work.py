@@ -12,12 +12,11 @@ from typing import Any
 
 import msgspec
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from tanda.adapters.jetstream import ensure_stream
-from tanda.adapters.nats_connection import ApiError, api, check_error, request, retry
+from tanda.adapters.nats_connection import ApiError, EventClient, api, check_error, request, retry
 from tanda.contracts.codec import encode
 from tanda.contracts.subjects import BATCH_TOKEN, timer_subjects, work_batch_all, work_subject
 from tanda.contracts.work import Timer, WorkItem
@@ -88,7 +87,7 @@ def lease_config(settings: Settings) -> dict[str, Any]:
 class Pulls:
     """One pull after the other on a durable consumer; nothing is fetched that was not asked for."""
 
-    def __init__(self, client: Client, stream: str, durable: str, config: dict[str, Any]) -> None:
+    def __init__(self, client: EventClient, stream: str, durable: str, config: dict[str, Any]) -> None:
         self._client = client
         self._stream = stream
         self._durable = durable
@@ -152,7 +151,7 @@ class Pulls:
 class JetStreamDelivery:
     """``ports.Delivery``; its answers are sent and not waited for, since a lost one only repeats."""
 
-    def __init__(self, client: Client, message: Msg, item: WorkItem) -> None:
+    def __init__(self, client: EventClient, message: Msg, item: WorkItem) -> None:
         self._client = client
         self._reply = message.reply
         self.item = item
@@ -176,7 +175,7 @@ class JetStreamDelivery:
 class JetStreamWork:
     """``ports.WorkQueue`` on the stream WORK."""
 
-    def __init__(self, client: Client, settings: Settings) -> None:
+    def __init__(self, client: EventClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self._lanes: dict[str, Pulls] = {}
@@ -233,7 +232,7 @@ class JetStreamWork:
 class JetStreamTimers:
     """``ports.Timers`` on the stream TIMER: JetStream's own message schedules."""
 
-    def __init__(self, client: Client, settings: Settings) -> None:
+    def __init__(self, client: EventClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         consumer = {
@@ -277,7 +276,7 @@ class JetStreamTimers:
 class JetStreamLease:
     """``ports.Lease``: whoever wrote last, within the last five seconds, leads."""
 
-    def __init__(self, client: Client, settings: Settings) -> None:
+    def __init__(self, client: EventClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
 

@@ -1,10 +1,8 @@
 """Everything that a service has of NATS, behind one connection."""
 
-from nats.aio.client import Client
-
 from tanda.adapters.jetstream import JetStreamLog
 from tanda.adapters.jetstream_work import JetStreamLease, JetStreamTimers, JetStreamWork
-from tanda.adapters.nats_connection import NatsSignals, open_client, retry
+from tanda.adapters.nats_connection import EventClient, NatsSignals, open_client, retry
 from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
 
@@ -15,7 +13,7 @@ START_PATIENCE_S = 60.0
 class Connection:
     """The ports over one NATS connection."""
 
-    def __init__(self, client: Client, settings: Settings) -> None:
+    def __init__(self, client: EventClient, settings: Settings) -> None:
         self.client = client
         self.log = JetStreamLog(client, settings)
         self.work = JetStreamWork(client, settings)

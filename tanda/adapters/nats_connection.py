@@ -5,14 +5,16 @@ it within nine seconds and never give up.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from tanda.domain.errors import Unavailable
 
@@ -27,6 +29,8 @@ PENDING_BYTES_MAX = 64 * 1024**2
 #: A JetStream API call that takes longer has no server behind it.
 API_TIMEOUT_S = 3.0
 
+_VERSION_LINE = "NATS/1.0"
+
 T = TypeVar("T")
 _SIGNAL = "signal.view."
 
@@ -40,11 +44,47 @@ class ApiError(Exception):
         self.description = description
 
 
-class EventClient(Client):
-    """nats-py with a header parser that takes a fifth of the time: it was two thirds of a reader's work.
+class Frame(NamedTuple):
+    """A message as it arrived: what a reader of many needs of it."""
 
-    nats-py looks at every character of a name for white space; NATS servers send none.
+    subject: str
+    reply: str
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class EventClient(Client):
+    """nats-py, with a short way for readers of many messages.
+
+    For each message nats-py looks at every character of every header name, builds an object, and wakes a
+    task through a queue. A reader that has a function of its own for an inbox (``listen``) gets its
+    messages parsed once and handed over at once; replaying a log is twice as fast for it.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listeners: dict[int, Callable[[Frame], None]] = {}
+
+    async def listen(self, inbox: str, take: Callable[[Frame], None]) -> Subscription:
+        """Hands every message of an inbox to a function, on the connection's own task."""
+        subscription = await self.subscribe(inbox)
+        self._listeners[subscription._id] = take  # pyright: ignore[reportPrivateUsage]
+        return subscription
+
+    async def unlisten(self, subscription: Subscription) -> None:
+        """Ends it; a connection that is gone is no error."""
+        self._listeners.pop(subscription._id, None)  # pyright: ignore[reportPrivateUsage]
+        with suppress(nats_errors.Error, OSError):
+            await subscription.unsubscribe()
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        take = self._listeners.get(sid)
+        if take is None:
+            return await super()._process_msg(sid, subject, reply, data, headers)
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        take(Frame(subject.decode(), reply.decode(), parse_headers(headers) if headers else {}, data))
+        return None
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -56,7 +96,20 @@ class EventClient(Client):
         return headers
 
 
-async def open_client(url: str, name: str) -> Client:
+def parse_headers(block: bytes) -> dict[str, str]:
+    """A header block with its first line: ``NATS/1.0``, or ``NATS/1.0 404 No Messages`` as ``Status``."""
+    first, _, rest = block.decode("utf-8", "replace").partition("\r\n")
+    headers: dict[str, str] = {}
+    for line in rest.split("\r\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name] = value.strip()
+    if len(first) > len(_VERSION_LINE):
+        headers["Status"] = first[len(_VERSION_LINE) :].strip()[:3]
+    return headers
+
+
+async def open_client(url: str, name: str) -> EventClient:
     """Connects, and goes on trying for as long as there is no server."""
     client = EventClient()
 
