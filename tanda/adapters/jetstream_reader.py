@@ -6,6 +6,7 @@ while the reader works; the reader's pace bounds what is in memory.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -102,7 +103,7 @@ class Follower:
         }
         body = {"stream_name": self._stream, "config": config}
         await api(self._client, f"CONSUMER.CREATE.{self._stream}.{self._consumer}", body)
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = time.monotonic()
         for _ in range(PULLS):
             await self._pull()
 
@@ -120,7 +121,7 @@ class Follower:
         )
 
     def _on_frame(self, frame: Frame) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = time.monotonic()
         if frame.reply or frame.headers.get("Status") != _HEARTBEAT:
             self._arrived.append(frame)
             self._wake.set()
@@ -142,9 +143,8 @@ class Follower:
 
     async def _wait(self) -> bool:
         """Waits for messages; False after a stall."""
-        loop = asyncio.get_running_loop()
         while not self._arrived:
-            left_s = self._heard_at + STALL_S - loop.time()
+            left_s = self._heard_at + STALL_S - time.monotonic()
             if left_s <= 0:
                 _log.debug("the log's reader stalled, reopening", after=self._seq)
                 return False

@@ -6,7 +6,6 @@ id, so that the log drops a repeated publish by itself.
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 
@@ -153,27 +152,44 @@ def recorded(new: NewEvent, seq: int) -> Recorded:
     return from_headers(new.subject, seq, to_headers(new), new.data)
 
 
-def to_cloudevent(record: Recorded) -> dict[str, Any]:
-    """The JSON envelope that clients see; ``subject`` and ``seq`` are extensions of ours."""
-    envelope: dict[str, Any] = {
-        "specversion": SPEC_VERSION,
-        "id": record.id,
-        "type": record.type,
-        "source": record.source,
-        "time": record.time,
-        "subject": record.subject,
-        "seq": record.seq,
-        "tenant": record.tenant,
-        "batchid": record.batch_id,
-    }
-    optional = {
-        "fileid": record.file_id,
-        "cause": record.cause,
-        "command": record.command,
-        "actor": record.actor,
-        "traceparent": record.traceparent,
-    }
-    envelope.update({key: value for key, value in optional.items() if value is not None})
-    envelope["datacontenttype"] = "application/json"
-    envelope["data"] = record.event
-    return envelope
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The JSON envelope that clients see; ``subject``, ``seq`` and what follows are extensions of ours."""
+
+    specversion: str
+    id: str
+    type: str
+    source: str
+    time: str
+    subject: str
+    seq: int
+    tenant: str
+    batchid: str
+    fileid: str | None = None
+    cause: int | None = None
+    command: str | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+    datacontenttype: str
+    data: Event
+
+
+def to_cloudevent(record: Recorded, event: Event | None = None) -> CloudEvent:
+    """An event in its JSON envelope; ``event`` shows another body than the recorded one."""
+    return CloudEvent(
+        specversion=SPEC_VERSION,
+        id=record.id,
+        type=record.type,
+        source=record.source,
+        time=record.time,
+        subject=record.subject,
+        seq=record.seq,
+        tenant=record.tenant,
+        batchid=record.batch_id,
+        fileid=record.file_id,
+        cause=record.cause,
+        command=record.command,
+        actor=record.actor,
+        traceparent=record.traceparent,
+        datacontenttype="application/json",
+        data=record.event if event is None else event,
+    )

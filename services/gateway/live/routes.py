@@ -20,7 +20,7 @@ from services.gateway.live.hub import Audience, Hub, Subscription, chunk_of
 from services.gateway.openapi import answers
 from services.gateway.problems import Busy
 from tanda.contracts import codec
-from tanda.contracts.envelope import to_cloudevent
+from tanda.contracts.envelope import CloudEvent, to_cloudevent
 from tanda.contracts.http import Batch, BatchQuery, Page
 from tanda.contracts.subjects import batch_all, tenant_all
 from tanda.domain.errors import NotFound, WorldFailure
@@ -82,7 +82,7 @@ async def batch_events(
         resume = last_event_id or request.query_params.get("after", "")
         return await stream(gateway, caller, batch_id, int(resume) if resume.isdecimal() else None)
     tenant = await owner_of(gateway, caller, batch_id)
-    found: list[dict[str, Any]] = []
+    found: list[CloudEvent] = []
     seq = after
     async with aclosing(_read(gateway, batch_all(tenant, batch_id), after, None)) as chunks:
         async for records in chunks:
@@ -92,7 +92,7 @@ async def batch_events(
     if not found and after == 0:
         raise NotFound("batch_not_found", "There is no such batch.")
     page = found[:limit]
-    seq = page[-1]["seq"] if page else after
+    seq = page[-1].seq if page else after
     return read(request, Page(data=page, next_cursor=str(seq), has_more=len(found) > limit), seq)
 
 

@@ -49,4 +49,4 @@ def envelope(record: Recorded) -> str:
     event = record.event
     if isinstance(event, FileCompleted):
         event = msgspec.structs.replace(event, result=NO_RESULT)
-    return encode({**to_cloudevent(record), "data": event}).decode()
+    return encode(to_cloudevent(record, event)).decode()
