@@ -35,6 +35,8 @@ HEADERS_S = 10.0
 #: What runs at the end gets this long; `tanda up` kills after ten seconds.
 GRACE_S = 4
 KEEP_ALIVE_S = 30
+#: Idempotency keys are kept for a day; those past it go within another hour.
+FORGET_EVERY_S = 3600.0
 CLOSE_S = 0.5
 MIGRATE_RETRY_S = 1.0
 
@@ -144,8 +146,11 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     stack.callback(pool.terminate)
     blobs = S3Blobs(settings)
     stack.push_async_callback(_bounded, blobs.close)
+    idempotency = PostgresIdempotency(pool)
     migrating = asyncio.create_task(_until_done(lambda: migrate(pool)))
     stack.callback(migrating.cancel)
+    forgetting = asyncio.create_task(_forget_for_ever(idempotency))
+    stack.callback(forgetting.cancel)
 
     async def postgres_ready() -> None:
         await ready(pool)
@@ -158,7 +163,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
         blobs=blobs,
         views=PostgresViews(pool),
         signals=connection.signals,
-        idempotency=PostgresIdempotency(pool),
+        idempotency=idempotency,
         results=ResultsCache(connection.log, blobs, Path(settings.data) / "spool" / "results"),
         checks={"nats": connection.ready, "postgres": postgres_ready, "s3": blobs.ready},
         processors=PROCESSORS | {entry.name for entry in entry_points(group="tanda.processors")},
@@ -175,6 +180,14 @@ async def _until_done(migration: Callable[[], Awaitable[object]]) -> None:
         except Unavailable as error:
             log.warning("The durable tables are not up to date yet.", error=str(error))
         await asyncio.sleep(MIGRATE_RETRY_S)
+
+
+async def _forget_for_ever(idempotency: PostgresIdempotency) -> None:
+    """Drops the answers whose keys are no longer kept."""
+    while True:
+        await asyncio.sleep(FORGET_EVERY_S)
+        with suppress(Unavailable):
+            await idempotency.forget_older()
 
 
 async def _bounded(close: Callable[[], Awaitable[None]]) -> None:

@@ -14,6 +14,7 @@ import uvloop
 from services.projector.catalog import VIEWS
 from services.projector.projector import Projector
 from services.projector.reading import relax_collector
+from tanda import telemetry
 from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.views.store import ViewStore
@@ -60,8 +61,10 @@ async def _project(settings: Settings) -> None:
 
 
 def main() -> None:
+    settings = from_environment()
+    telemetry.configure("projector", settings.log_level)
     relax_collector()
-    sys.exit(uvloop.run(serve(from_environment())))
+    sys.exit(uvloop.run(serve(settings)))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from services.projector.catalog import VIEWS
 from services.projector.reading import relax_collector
 from services.projector.rebuild import Replayed, as_of, position_at, rebuild, verify
 from services.projector.views.view import View
+from tanda import telemetry
 from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.views.store import ViewStore
@@ -49,6 +50,8 @@ class Meter:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     arguments = _parse(argv)
+    # Stdout is for the answer; what is logged goes to stderr.
+    telemetry.configure("replay", "warning")
     relax_collector()
     try:
         return uvloop.run(_run(arguments, from_environment()))

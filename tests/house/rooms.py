@@ -148,7 +148,7 @@ ROOMS: dict[str, Room] = {
     ),
     "services.projector.replay": Room(
         "Composition root of the command `tanda replay`.",
-        ours=LANGUAGE | ADAPTERS | _words("services.projector"),
+        ours=LANGUAGE | ADAPTERS | _words("tanda services.projector"),
         packages=_words("msgspec structlog uvloop"),
     ),
     "services.projector.views": Room(
