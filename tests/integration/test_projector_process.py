@@ -120,9 +120,9 @@ async def test_a_log_that_went_back_is_an_alarm_and_exit_code_3(
         for view in VIEWS:
             await pool.execute(f"update view_{view}.checkpoint set seq = seq + 1000000")
         second = await run(servers, database, "services.projector")
-        out, _ = await asyncio.wait_for(second.communicate(), DEADLINE_S)
+        _, alarm = await asyncio.wait_for(second.communicate(), DEADLINE_S)
         assert second.returncode == 3
-        assert b"the log is damaged" in out
+        assert b"the log is damaged" in alarm
 
 
 @pytest.mark.parametrize(
