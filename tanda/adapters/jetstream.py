@@ -14,7 +14,16 @@ import msgspec
 import structlog
 
 from tanda.adapters.jetstream_reader import Follower, to_recorded
-from tanda.adapters.nats_connection import ApiError, EventClient, Frame, api, check_error, request, retry
+from tanda.adapters.nats_connection import (
+    ApiError,
+    EventClient,
+    Frame,
+    api,
+    check_error,
+    parse_headers,
+    request,
+    retry,
+)
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, to_headers
 from tanda.domain.errors import Conflict, LogDamaged, Unavailable
 from tanda.settings import Settings
@@ -287,8 +296,7 @@ class JetStreamLog:
         status = end.get("Status")
         if status not in (_NO_MESSAGE, _END_OF_BATCH):
             raise Unavailable("nats", f"reading was refused ({status})")
-        chunk = [_from_direct(frame.headers, frame.data) for frame in answer.frames]
-        return chunk, int(end.get("Nats-Num-Pending", 0))
+        return answer.chunk, int(end.get("Nats-Num-Pending", 0))
 
     async def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
         follower = Follower(self._client, STREAM, after)
@@ -324,14 +332,15 @@ class _ChunkAnswer:
     """The messages that answer one question for many, up to the one that ends them."""
 
     def __init__(self) -> None:
-        self.frames: list[Frame] = []
+        self.chunk: list[Recorded] = []
         self.end: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
 
     def take(self, frame: Frame) -> None:
-        if "Status" not in frame.headers:
-            self.frames.append(frame)
+        headers = parse_headers(frame.headers)
+        if "Status" not in headers:
+            self.chunk.append(_from_direct(headers, frame.data))
         elif not self.end.done():
-            self.end.set_result(frame.headers)
+            self.end.set_result(headers)
 
 
 def _headers(event: NewEvent) -> dict[str, str]:

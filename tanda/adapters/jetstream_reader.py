@@ -15,7 +15,14 @@ import msgspec
 import structlog
 from nats.aio.subscription import Subscription
 
-from tanda.adapters.nats_connection import ApiError, EventClient, Frame, api
+from tanda.adapters.nats_connection import (
+    ApiError,
+    EventClient,
+    Frame,
+    api,
+    parse_event_headers,
+    parse_headers,
+)
 from tanda.contracts.envelope import Recorded, from_headers
 from tanda.domain.errors import LogDamaged, Unavailable
 
@@ -122,7 +129,7 @@ class Follower:
 
     def _on_frame(self, frame: Frame) -> None:
         self._heard_at = time.monotonic()
-        if frame.reply or frame.headers.get("Status") != _HEARTBEAT:
+        if frame.reply or parse_headers(frame.headers).get("Status") != _HEARTBEAT:
             self._arrived.append(frame)
             self._wake.set()
 
@@ -158,7 +165,7 @@ class Follower:
         chunk: list[Recorded] = []
         for subject, reply, headers, data in frames:
             if not reply.startswith("$JS.ACK."):
-                if not self._pull_ended(headers):
+                if not self._pull_ended(parse_headers(headers)):
                     return chunk, False
                 continue
             self._requested -= 1
@@ -168,7 +175,7 @@ class Follower:
             self._consumer_seq = consumer_seq
             if seq != self._seq + 1:
                 raise LogDamaged(f"the log has no event at {self._seq + 1}; the next one is at {seq}")
-            record = to_recorded(subject, seq, headers, data)
+            record = to_recorded(subject, seq, parse_event_headers(headers), data)
             chunk.append(record)
             self._seq = seq
             self._anchor = record.id

@@ -5,7 +5,7 @@ it within nine seconds and never give up.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -45,11 +45,11 @@ class ApiError(Exception):
 
 
 class Frame(NamedTuple):
-    """A message as it arrived: what a reader of many needs of it."""
+    """A message as it arrived; ``headers`` is the block as it is on the wire, or empty."""
 
     subject: str
     reply: str
-    headers: Mapping[str, str]
+    headers: bytes
     data: bytes
 
 
@@ -83,7 +83,7 @@ class EventClient(Client):
             return await super()._process_msg(sid, subject, reply, data, headers)
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        take(Frame(subject.decode(), reply.decode(), parse_headers(headers) if headers else {}, data))
+        take(Frame(subject.decode(), reply.decode(), headers or b"", data))
         return None
 
     @staticmethod
@@ -94,6 +94,12 @@ class EventClient(Client):
             if colon:
                 headers[name.strip()] = value.strip()
         return headers
+
+
+def parse_event_headers(block: bytes) -> dict[str, str]:
+    """The attributes of an event; what the log protocol wrote after them (``Nats-…``) is left out."""
+    headers = parse_headers(block.partition(b"\r\nNats-")[0])
+    return headers if "ce-id" in headers else parse_headers(block)
 
 
 def parse_headers(block: bytes) -> dict[str, str]:

@@ -57,7 +57,8 @@ class Rows:
             row.update(values)
             return
         for name, value in values.items():
-            row[name] = merge(self._merged.get(name, "set"), row.get(name), value)
+            how = self._merged.get(name)
+            row[name] = value if how is None else merge(how, row.get(name), value)
 
     def writes(self) -> list[Write]:
         """New rows first, then changes grouped by the columns they touch."""
