@@ -62,6 +62,7 @@ async def _upload(request: Request, caller: Caller, gateway: Gateway, key: str |
 
         async def create(reserved_id: str) -> Answer:
             await store.finish()
+            store.promise()
             done = await _create(gateway, caller, reserved_id, command, form, key)
             if done.repeated:
                 await store.discard(delete=True)

@@ -2,19 +2,23 @@
 
 const WORDS = {
   es: {
-    drop: "Suelta aquí tus archivos o elígelos", closing: "Tras la subida puedes cerrar la página: el trabajo continúa.",
+    drop: "Suelta aquí tus archivos o elígelos", sending: "Subiendo; no cierres la página todavía. Archivos:",
+    received: "Recibido todo: puedes cerrar la página, el trabajo continúa. Archivos:",
+    broken: "La subida se interrumpió; elige los archivos otra vez.",
     batches: "Lotes", none: "Todavía no hay lotes.", key: "Clave de acceso", enter: "Entrar", file: "Archivo",
     state: "Estado", detail: "Detalle", download: "Descargar JSON", more: "Más archivos", live: "En directo",
-    lost: "Sin conexión; reconectando…", sending: "Subiendo", queued: "en cola", processing: "procesando",
+    lost: "Sin conexión; reconectando…", queued: "en cola", processing: "procesando",
     waiting: "esperando", retrying: "reintentando", completed: "completado", failed: "fallido", rejected: "rechazado",
     cancelled: "cancelado", paused: "en pausa", open: "abierto", completed_with_errors: "completado con errores",
     of: "de", errors: "con errores",
   },
   en: {
-    drop: "Drop your files here or choose them", closing: "After the upload you may close this page: the work goes on.",
+    drop: "Drop your files here or choose them", sending: "Uploading; keep this page open. Files:",
+    received: "All received: you may close this page, the work goes on. Files:",
+    broken: "The upload broke off; choose the files again.",
     batches: "Batches", none: "No batches yet.", key: "Access key", enter: "Enter", file: "File",
     state: "State", detail: "Detail", download: "Download JSON", more: "More files", live: "Live",
-    lost: "Connection lost; reconnecting…", sending: "Uploading", queued: "queued", processing: "processing",
+    lost: "Connection lost; reconnecting…", queued: "queued", processing: "processing",
     waiting: "waiting", retrying: "retrying", completed: "completed", failed: "failed", rejected: "rejected",
     cancelled: "cancelled", paused: "paused", open: "open", completed_with_errors: "completed with errors",
     of: "of", errors: "with errors",
@@ -22,18 +26,26 @@ const WORDS = {
 };
 const language = navigator.language.startsWith("en") ? "en" : "es";
 const words = WORDS[language];
-document.documentElement.lang = language;
 
-const REFRESH_MS = 400;
+const REFRESH_MS = 200;
 const RECONNECT_MS = 1000;
 const SILENCE_MS = 45000;
+const FILES_PAGE = 200;
 const $ = (id) => document.getElementById(id);
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const rows = new Map();
+// Batches to ask for again, each with the log position that the answer must have.
 const changed = new Map();
 let after = 0;
 
 function fill(root) {
   for (const element of root.querySelectorAll("[data-text]")) element.textContent = words[element.dataset.text];
+}
+
+function copy(template) {
+  const element = $(template).content.cloneNode(true).firstElementChild;
+  fill(element);
+  return element;
 }
 
 // -- asking
@@ -58,6 +70,12 @@ async function ask(path, options = {}) {
   }
 }
 
+async function get(path) {
+  const response = await ask(path);
+  if (!response.ok) throw new Error(String(response.status));
+  return response;
+}
+
 // -- batches
 
 function show(batch) {
@@ -67,10 +85,10 @@ function show(batch) {
   row.batch = batch;
   const { counts } = batch;
   const find = (name) => row.element.querySelector(name);
-  find(".open").textContent = batch.name;
+  find(".toggle").textContent = batch.name;
   const status = find(".status");
   status.textContent = words[batch.status] ?? batch.status;
-  status.className = `status ${batch.status === "open" ? "open-batch" : batch.status}`;
+  status.className = `status ${batch.status}`;
   const errors = counts.failed + counts.rejected;
   find(".counts").textContent = `${counts.completed} ${words.of} ${counts.total}` + (errors ? `, ${errors} ${words.errors}` : "");
   const progress = find("progress");
@@ -79,28 +97,25 @@ function show(batch) {
   const link = find(".download");
   link.hidden = !batch.results.ready;
   link.href = batch.results.url;
-  if (row.files.open) loadFiles(row);
 }
 
 function addRow(batch) {
-  const element = $("batchRow").content.cloneNode(true).firstElementChild;
-  fill(element);
-  const row = { element, batch, files: { open: false, limit: 50, loading: false } };
+  const element = copy("batchRow");
+  const row = { element, batch, open: false, shown: FILES_PAGE };
   rows.set(batch.id, row);
-  const newer = [...rows.values()].filter((one) => one !== row && one.batch.id < batch.id);
-  const next = newer.sort((a, b) => (a.batch.id < b.batch.id ? 1 : -1))[0];
-  $("batches").insertBefore(element, next?.element ?? null);
+  element.id = batch.id;
+  const list = $("batches");
+  list.insertBefore(element, [...list.children].find((other) => other.id < batch.id) ?? null);
   $("none").hidden = true;
-  element.querySelector(".open").addEventListener("click", (event) => {
-    row.files.open = !row.files.open;
-    event.target.setAttribute("aria-expanded", String(row.files.open));
-    element.querySelector(".files").hidden = !row.files.open;
-    element.querySelector(".more").hidden = true;
-    if (row.files.open) loadFiles(row);
+  element.querySelector(".toggle").addEventListener("click", (event) => {
+    row.open = !row.open;
+    event.target.setAttribute("aria-expanded", String(row.open));
+    element.querySelector(".inside").hidden = !row.open;
+    again(batch.id);
   });
   element.querySelector(".more").addEventListener("click", () => {
-    row.files.limit = Math.min(200, row.files.limit * 2);
-    loadFiles(row);
+    row.shown += FILES_PAGE;
+    again(batch.id);
   });
   element.querySelector(".download").addEventListener("click", (event) => {
     if (!sessionStorage.getItem("key")) return;
@@ -110,9 +125,9 @@ function addRow(batch) {
   return row;
 }
 
+// A link can send no key.
 async function download(batch) {
-  const response = await ask(batch.results.url);
-  if (!response.ok) return;
+  const response = await get(batch.results.url);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await response.blob());
   link.download = `${batch.id}_resultados.json`;
@@ -120,19 +135,16 @@ async function download(batch) {
   URL.revokeObjectURL(link.href);
 }
 
-async function loadFiles(row) {
-  if (row.files.loading) return;
-  row.files.loading = true;
-  try {
-    const response = await ask(`${row.batch.urls.files}?limit=${row.files.limit}`);
-    if (!response.ok) return;
-    const page = await response.json();
-    const body = row.element.querySelector("tbody");
-    body.replaceChildren(...page.data.map(fileRow));
-    row.element.querySelector(".more").hidden = !page.has_more || row.files.limit >= 200;
-  } finally {
-    row.files.loading = false;
+async function showFiles(row) {
+  const files = [];
+  let page = { has_more: true, next_cursor: "" };
+  while (page.has_more && files.length < row.shown) {
+    const cursor = page.next_cursor && `&cursor=${encodeURIComponent(page.next_cursor)}`;
+    page = await (await get(`${row.batch.urls.files}?limit=${FILES_PAGE}${cursor}`)).json();
+    files.push(...page.data);
   }
+  row.element.querySelector("tbody").replaceChildren(...files.map(fileRow));
+  row.element.querySelector(".more").hidden = !page.has_more;
 }
 
 function fileRow(file) {
@@ -143,14 +155,36 @@ function fileRow(file) {
   return row;
 }
 
-async function refresh() {
-  const batch = changed.entries().next().value;
-  if (!batch) return;
-  const [id, seq] = batch;
-  changed.delete(id);
+function again(id, seq = 0) {
+  changed.set(id, Math.max(seq, changed.get(id) ?? 0));
+}
+
+async function update(id, seq) {
   const response = await ask(`/v1/batches/${id}?min_seq=${seq}`);
-  if (response.ok) show(await response.json());
-  else if (response.status === 503) changed.set(id, Math.max(seq, changed.get(id) ?? 0));
+  if (response.status === 404) {
+    rows.get(id)?.element.remove();
+    rows.delete(id);
+    return;
+  }
+  if (!response.ok) throw new Error(String(response.status));
+  show(await response.json());
+  const row = rows.get(id);
+  if (row.open) await showFiles(row);
+}
+
+async function refresh() {
+  for (;;) {
+    for (const [id, seq] of [...changed]) {
+      changed.delete(id);
+      try {
+        await update(id, seq);
+      } catch {
+        again(id, seq);
+        await sleep(RECONNECT_MS);
+      }
+    }
+    await sleep(REFRESH_MS);
+  }
 }
 
 // -- live: fetch and not EventSource, which can send no key
@@ -164,14 +198,14 @@ async function follow() {
       /* the connection is gone; the log position is not */
     }
     $("connection").textContent = words.lost;
-    await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+    await sleep(RECONNECT_MS);
   }
 }
 
 async function list() {
-  const response = await ask("/v1/batches?limit=50");
-  if (!response.ok) throw new Error(String(response.status));
+  const response = await get("/v1/batches?limit=50");
   for (const batch of (await response.json()).data) show(batch);
+  $("none").hidden = rows.size > 0;
   after = Number(response.headers.get("Tanda-Seq"));
 }
 
@@ -204,58 +238,66 @@ function take(block) {
   after = Number(fields.id);
   if (fields.event === "drain") return;
   const data = JSON.parse(fields.data);
-  if (fields.event === "snapshot") data.batches.forEach(show);
-  else changed.set(data.batchid, data.seq);
+  if (fields.event !== "snapshot") return again(data.batchid, data.seq);
+  // Too much has happened for every event to be told: what is shown may be old.
+  for (const id of rows.keys()) again(id);
+  data.batches.forEach(show);
 }
 
 // -- uploading
 
 function upload(files) {
-  if (!files.length) return;
+  for (const old of document.querySelectorAll(".upload:not(.sending)")) old.remove();
+  const line = $("uploads").appendChild(copy("uploadRow"));
+  const progress = line.querySelector("progress");
   const form = new FormData();
-  for (const file of files) form.append("files", file, file.name);
+  for (const file of files) form.append("files", file);
   const request = new XMLHttpRequest();
   request.open("POST", "/v1/batches");
   for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
-  request.setRequestHeader("Idempotency-Key", crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
-  $("sending").hidden = false;
-  $("error").hidden = true;
-  request.upload.addEventListener("progress", (event) => {
-    $("sent").value = event.total ? event.loaded / event.total : 0;
-    $("sentText").textContent = `${words.sending} ${files.length}: ${Math.round($("sent").value * 100)} %`;
-  });
+  // A browser may send a request twice when a connection breaks.
+  request.setRequestHeader("Idempotency-Key", `${Date.now()}-${Math.random()}`);
+  request.upload.addEventListener("progress", (event) => { progress.value = event.loaded / event.total; });
   request.addEventListener("loadend", () => {
-    $("sending").hidden = true;
-    $("picker").value = "";
-    if (request.status === 201) show(JSON.parse(request.responseText));
-    else if (request.status === 401) login().then(() => upload(files));
-    else fail(request);
+    line.classList.remove("sending");
+    if (request.status === 401) return login().then(() => upload(files));
+    line.classList.add(request.status === 201 ? "completed" : "failed");
+    if (request.status !== 201) line.textContent = problem(request.responseText);
+    else {
+      line.textContent = `${words.received} ${files.length}`;
+      show(JSON.parse(request.responseText));
+    }
   });
+  line.append(`${words.sending} ${files.length}`);
   request.send(form);
 }
 
-function fail(request) {
-  let text = words.lost;
+function problem(answer) {
   try {
-    text = JSON.parse(request.responseText).detail;
+    return JSON.parse(answer).detail;
   } catch {
-    /* no answer at all */
+    return words.broken;
   }
-  $("error").textContent = text;
-  $("error").hidden = false;
 }
 
+document.documentElement.lang = language;
 fill(document);
-const drop = $("drop");
-$("picker").addEventListener("change", (event) => upload([...event.target.files]));
-for (const name of ["dragover", "dragenter"]) {
-  drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
-}
-drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-drop.addEventListener("drop", (event) => {
+$("picker").addEventListener("change", (event) => {
+  upload([...event.target.files]);
+  event.target.value = "";
+});
+document.addEventListener("dragover", (event) => {
   event.preventDefault();
-  drop.classList.remove("over");
+  $("drop").classList.add("over");
+});
+document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("drop").classList.remove("over");
   upload([...event.dataTransfer.files]);
 });
-setInterval(() => { refresh().catch(() => {}); }, REFRESH_MS / 4);
+addEventListener("beforeunload", (event) => {
+  if (document.querySelector(".sending")) event.preventDefault();
+});
+refresh();
 follow();

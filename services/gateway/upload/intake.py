@@ -57,7 +57,7 @@ class Intake:
         try:
             yield store
         except BaseException:
-            cleanup = asyncio.create_task(store.discard(delete=discard))
+            cleanup = asyncio.create_task(store.abandon(delete=discard))
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(cleanup)
             raise

@@ -98,6 +98,7 @@ class Store:
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self._keys: set[str] = set()
+        self._promised = False
         #: Refused files that are kept until the processor is known.
         self._held: list[tuple[Received, Path]] = []
 
@@ -136,6 +137,14 @@ class Store:
         self._raise_error()
         if self._keys:
             await self._blobs.barrier()
+
+    def promise(self) -> None:
+        """To be called before events name the objects: a lost answer may hide that they are in the log."""
+        self._promised = True
+
+    async def abandon(self, *, delete: bool) -> None:
+        """The upload failed: stops, and with ``delete`` takes back what no event can name."""
+        await self.discard(delete=delete and not self._promised)
 
     async def discard(self, *, delete: bool) -> None:
         """Stops, and with ``delete`` takes back what was put, as far as that goes."""

@@ -240,7 +240,10 @@ class FlakyLog(MemoryLog):
 
 @pytest.mark.parametrize(("losses", "status"), [(2, 201), (99, 503)])
 async def test_an_unknown_outcome_is_settled_by_repeating(tmp_path: Path, losses: int, status: int) -> None:
-    """The same events again, so nothing twice; 503 with Retry-After where patience ends."""
+    """The same events again, so nothing twice; 503 with Retry-After where patience ends.
+
+    Either way the events may be in the log, and here they are: their sources have to stay.
+    """
     log = FlakyLog(losses)
     stand = Stand(settings_in(tmp_path, patience_s=1.0), log=log)
     async with stand.running(), httpx2.AsyncClient(base_url=stand.url) as http:
@@ -248,6 +251,8 @@ async def test_an_unknown_outcome_is_settled_by_repeating(tmp_path: Path, losses
     assert response.status_code == status
     assert await log.position() == 3
     assert status == 201 or response.headers["retry-after"]
+    (event,) = [record.event async for some in log.read() for record in some if record.name == "FileQueued"]
+    assert isinstance(event, e.FileQueued) and await stand.blobs.read(event.source) == xml()
 
 
 class FullBlobs(MemoryBlobs):
