@@ -5,10 +5,11 @@ Everything that ``FileCompleted`` names is durable when this returns.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -29,6 +30,7 @@ from tanda.contracts.results import (
 )
 from tanda.contracts.times import rfc3339
 from tanda.contracts.work import LANE_DEFAULT, WorkItem
+from tanda.domain.errors import Unavailable
 from tanda.domain.retries import decide_retry
 from tanda.ports import Blobs
 from tanda.settings import Settings
@@ -36,6 +38,10 @@ from tanda.settings import Settings
 _log = structlog.get_logger("tanda.runner")
 
 _JSON = "application/json"
+#: Between two tries on a server that does not answer; each try has its own patience.
+TROUBLE_WAIT_S = 1.0
+
+T = TypeVar("T")
 
 
 class Outcomes:
@@ -67,11 +73,26 @@ class Outcomes:
 
     async def _one(self, item: WorkItem) -> c.Command:
         begun = time.perf_counter()
-        outcome = await self._process(item)
+        outcome = await self._patiently(item, lambda: self._process(item))
         duration_ms = round((time.perf_counter() - begun) * 1000)
         if isinstance(outcome, Failure):
             return self._failed(item, outcome, duration_ms)
-        return await self._completed(item, outcome, duration_ms)
+        return await self._patiently(item, lambda: self._completed(item, outcome, duration_ms))
+
+    async def _patiently(self, item: WorkItem, call: Callable[[], Awaitable[T]]) -> T:
+        """Waits out an object store that does not answer, for as long as it takes: the lease is kept.
+
+        Giving the file back would start it again, and a store that is away for a minute would make
+        poison of files that have nothing wrong with them.
+        """
+        while True:
+            try:
+                return await call()
+            except Unavailable as error:
+                _log.warning(
+                    "a file waits for a server", batch=item.batch_id, file=item.file_id, error=str(error)
+                )
+                await asyncio.sleep(TROUBLE_WAIT_S)
 
     async def _process(self, item: WorkItem) -> Result | Failure:
         known = self._sandbox.known.get(item.processor)
@@ -80,11 +101,10 @@ class Outcomes:
         path = self._spool / token_hex(8)
         try:
             await self._blobs.fetch(item.source, path)
+            return await self._sandbox.run(_job(item, path))
         except KeyError:
             message = "The stored file is gone or damaged; upload it again."
             return Failure(code="source_missing", message=message, retryable=True)
-        try:
-            return await self._sandbox.run(_job(item, path))
         finally:
             path.unlink(missing_ok=True)
 

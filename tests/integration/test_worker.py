@@ -17,8 +17,10 @@ from tanda.adapters.memory_blobs import MemoryBlobs
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
+from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_all
 from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK
+from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
 from tests.batch_story import BatchStory
 
@@ -236,3 +238,31 @@ async def test_a_paused_batch_waits_and_goes_on(house: House) -> None:
     assert names(await house.events(story), e.FileStarted) == []
     await story.command(c.ResumeBatch())
     await house.until(story, completed(5))
+
+
+class AbsentBlobs(MemoryBlobs):
+    """A store that does not answer for a while, in either direction."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self.refusals = refusals
+
+    async def fetch(self, ref: BlobRef, path: Path) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise Unavailable("s3", "gone fishing")
+        await super().fetch(ref, path)
+
+
+async def test_a_store_that_is_away_makes_no_poison(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file waits in its worker's hands: started once, completed in the end."""
+    monkeypatch.setattr("services.worker.outcomes.TROUBLE_WAIT_S", 0.1)
+    house.blobs = AbsentBlobs(refusals=3 * house.settings.deliveries_max)
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    await story.queue_with("table", b"a,b\n1,2\n", "a.csv")
+    await story.seal()
+    house.scheduler()
+    house.runner(LANE_DEFAULT)
+    events = await house.until(story, completed(1))
+    assert len(names(events, e.FileStarted)) == 1
