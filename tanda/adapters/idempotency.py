@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from tanda.adapters.postgres import failures
+from tanda.adapters.postgres import answering
 from tanda.adapters.sql import named
 from tanda.contracts.idempotency import Begun, Fresh, Mismatch, Replay, Running
 
@@ -32,14 +32,13 @@ class PostgresIdempotency:
 
     async def begin(self, tenant: str, key: str, body_sha256: str, resource_id: str) -> Begun:
         """Reserves a key, or tells what has become of it. ``resource_id`` is taken for a new key only."""
-        with failures():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(_SQL["expire"], tenant, key, self._kept_s)
-                arguments = (tenant, key, body_sha256, resource_id, self._lease_s)
-                reserved: str | None = await connection.fetchval(_SQL["begin"], *arguments)
-                if reserved is not None:
-                    return Fresh(reserved)
-                row = await connection.fetchrow(_SQL["find"], tenant, key)
+        async with answering(self._pool) as connection, connection.transaction():
+            await connection.execute(_SQL["expire"], tenant, key, self._kept_s)
+            arguments = (tenant, key, body_sha256, resource_id, self._lease_s)
+            reserved: str | None = await connection.fetchval(_SQL["begin"], *arguments)
+            if reserved is not None:
+                return Fresh(reserved)
+            row = await connection.fetchrow(_SQL["find"], tenant, key)
         if row is None:
             return Running()
         return _told(row["body_sha256"] == body_sha256, row["answer"])
@@ -61,8 +60,8 @@ class PostgresIdempotency:
         await self._execute("forget", age_s)
 
     async def _execute(self, name: str, *arguments: object) -> None:
-        with failures():
-            await self._pool.execute(_SQL[name], *arguments)
+        async with answering(self._pool) as connection:
+            await connection.execute(_SQL[name], *arguments)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """A pool of PostgreSQL connections, and what its errors mean to us."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -12,6 +13,8 @@ from tanda.settings import Settings
 CONNECTIONS_MAX = 10
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
+#: How long a request waits for PostgreSQL. A server that hangs cannot end its statements by itself.
+ANSWER_S = 10.0
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 
@@ -88,7 +91,15 @@ async def borrowed(pool: asyncpg.Pool) -> AsyncGenerator[Connection]:
             await pool.release(connection)
 
 
+@asynccontextmanager
+async def answering(pool: asyncpg.Pool) -> AsyncGenerator[Connection]:
+    """``borrowed`` for a request's short statements: Unavailable where the server takes too long."""
+    with failures():
+        async with asyncio.timeout(ANSWER_S), borrowed(pool) as connection:
+            yield connection
+
+
 async def ready(pool: asyncpg.Pool) -> None:
     """Returns where PostgreSQL answers; Unavailable where it does not."""
-    with failures():
-        await pool.fetchval("select 1")
+    async with answering(pool) as connection:
+        await connection.fetchval("select 1")

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from tanda.adapters.postgres import failures
+from tanda.adapters.postgres import answering
 from tanda.adapters.sql import named
 from tanda.adapters.views.bodies import batch_body, counts, day_body, file_blobs, file_body
 from tanda.adapters.views.cursors import from_cursor, to_cursor
@@ -103,12 +103,12 @@ class PostgresViews:
         return rate_per_s(row["completed"], epoch_ms(row["first_at"]), epoch_ms(row["last_at"]))
 
     async def _rows(self, name: str, *arguments: Any) -> Sequence[asyncpg.Record]:
-        with failures():
-            return await self._pool.fetch(_SQL[name], *map(_clean, arguments))
+        async with answering(self._pool) as connection:
+            return await connection.fetch(_SQL[name], *map(_clean, arguments))
 
     async def _value(self, sql: str) -> int:
-        with failures():
-            value: int | None = await self._pool.fetchval(sql)
+        async with answering(self._pool) as connection:
+            value: int | None = await connection.fetchval(sql)
         if value is None:
             raise Unavailable("postgres", "the read models are being built")
         return value

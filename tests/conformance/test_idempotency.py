@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from tanda.adapters import postgres
 from tanda.adapters.idempotency import MemoryIdempotency, PostgresIdempotency
 from tanda.adapters.migrations import migrate
 from tanda.adapters.postgres import open_pool
 from tanda.contracts.idempotency import Fresh, Mismatch, Replay, Running
+from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
 from tests.integration.databases import own_database
 
@@ -98,3 +100,19 @@ async def test_migrations_apply_once(settings: Settings) -> None:
     async with own_database(settings) as own, await open_pool(own, "test") as pool:
         first, second = await asyncio.gather(migrate(pool), migrate(pool))
         assert sorted([first, second]) == [[], ["0001_idempotency"]]
+
+
+async def test_a_server_that_hangs_is_not_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections are open and nothing comes: Unavailable in time, and the pool is as before."""
+    monkeypatch.setattr(postgres, "ANSWER_S", 0.3)
+    async with own_database(settings) as own, await open_pool(own, "test", connections_max=2) as pool:
+        await migrate(pool)
+        keys = PostgresIdempotency(pool)
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("lock table tanda.idempotency in access exclusive mode")
+            for call in (keys.begin("acme", "k", "body", "bat_1"), keys.renew("acme", "k")):
+                with pytest.raises(Unavailable):
+                    await asyncio.wait_for(call, 5)
+        assert await keys.begin("acme", "k", "body", "bat_1") == Fresh("bat_1")

@@ -1,5 +1,6 @@
 """The routes that create and command. Each takes a body, asks ``Accept`` and answers with its events."""
 
+import asyncio
 import time
 from hashlib import sha256
 from typing import Annotated
@@ -38,6 +39,8 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"], dependencies=[Depends
 
 #: How long a command's answer waits for the view before it is built from the log instead.
 VIEW_WAIT_S = 0.25
+#: The same where the view's server does not answer at all.
+VIEW_ANSWER_S = 1.0
 
 
 @router.post("", openapi_extra=answers(201, Batch, body=OpenBatch, multipart=True))
@@ -207,8 +210,9 @@ async def _command_batch(
 async def _batch_after(gateway: Gateway, caller: Caller, tenant: str, batch_id: str, seq: int) -> Batch:
     """The batch with the event at ``seq`` in it: from the view where that has it soon, else from the log."""
     try:
-        await gateway.positions.reached(seq, VIEW_WAIT_S)
-        found = await gateway.views.batch(caller.scope, batch_id)
+        async with asyncio.timeout(VIEW_ANSWER_S):
+            await gateway.positions.reached(seq, VIEW_WAIT_S)
+            found = await gateway.views.batch(caller.scope, batch_id)
     except Exception:  # the command is done; the log knows what the view does not tell
         found = None
     return found or await batch_from_log(gateway.accept, tenant, batch_id)
