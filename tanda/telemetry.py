@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 #: Libraries that tell of every request at ``info``.
 _QUIET = ("uvicorn.access", "httpx2", "httpcore2", "urllib3", "asyncio")
@@ -24,7 +25,8 @@ def configure(service: str, level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(service),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.dict_tracebacks,
+        # without the frames' variables: these hold requests with their keys, and settings with passwords
+        structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(ensure_ascii=False)],

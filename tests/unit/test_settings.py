@@ -1,5 +1,9 @@
 """Settings come from the environment whole, or not at all."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from tanda.settings import Settings, check, from_environment
@@ -31,3 +35,24 @@ def test_without_keys_the_gateway_stays_on_loopback() -> None:
     with pytest.raises(ValueError, match="loopback"):
         check(Settings(host="0.0.0.0"))
     assert check(Settings(host="0.0.0.0", api_keys="acme:secret")).host == "0.0.0.0"
+
+
+FAILING = """
+import structlog
+from tanda import telemetry
+
+telemetry.configure("test")
+headers = {"authorization": "Bearer " + "yranac"[::-1]}
+try:
+    raise ValueError(len(headers))
+except ValueError:
+    structlog.get_logger("a").exception("It failed.")
+"""
+
+
+def test_a_traceback_has_no_variables() -> None:
+    """The frames of a request hold its headers, and with them its key."""
+    ran = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, check=True)
+    (trace,) = json.loads(ran.stderr)["exception"]
+    assert trace["exc_type"] == "ValueError" and trace["frames"]
+    assert "canary" not in ran.stderr
