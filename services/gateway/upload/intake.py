@@ -22,6 +22,8 @@ from tanda.ports import Blobs
 from tanda.settings import Settings
 
 _SHA256_BYTES = 32
+#: A failed upload's answer waits this long for its objects to be taken back; that goes on behind it.
+CLEANUP_S = 1.0
 
 
 class Intake:
@@ -33,6 +35,7 @@ class Intake:
         self._blobs = blobs
         self._puts = asyncio.Semaphore(PUTS_MAX)
         self._active = 0
+        self._cleanups: set[asyncio.Task[None]] = set()
         self.spool = Spool(Path(settings.data) / "spool")
 
     @asynccontextmanager
@@ -58,8 +61,10 @@ class Intake:
             yield store
         except BaseException:
             cleanup = asyncio.create_task(store.abandon(delete=discard))
+            self._cleanups.add(cleanup)
+            cleanup.add_done_callback(self._cleanups.discard)
             with suppress(asyncio.CancelledError):
-                await asyncio.shield(cleanup)
+                await asyncio.wait([cleanup], timeout=CLEANUP_S)
             raise
 
     async def form(self, request: Request, store: Store) -> Form:

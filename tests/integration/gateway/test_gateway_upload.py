@@ -162,7 +162,8 @@ async def test_a_broken_body_is_a_400(stand: Stand, http: httpx2.AsyncClient) ->
     """It ends before its boundary, or has none."""
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     body = FILE_HEAD + xml() * 90
-    for content, kind in ((body, headers), (b"x", {"Content-Type": "multipart/form-data"})):
+    long = {"Content-Type": f"multipart/form-data; boundary={'b' * 500}"}
+    for content, kind in ((body, headers), (b"x", {"Content-Type": "multipart/form-data"}), (body, long)):
         response = await http.post("/v1/batches", content=content, headers=kind)
         assert (response.status_code, response.json()["code"]) == (400, "bad_multipart")
     assert await nothing_is_left(stand)
@@ -269,6 +270,24 @@ async def test_a_store_that_fails_is_a_503(tmp_path: Path) -> None:
         response = await http.post("/v1/batches", files=ONE)
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
     assert await stand.log.position() == 0
+
+
+class HungBlobs(FullBlobs):
+    """A store that fails, and then does not even answer."""
+
+    async def put(self, key: str, data: bytes | Path, *, sha256: str, content_type: str) -> BlobRef:
+        await MemoryBlobs.put(self, key, data, sha256=sha256, content_type=content_type)
+        raise Unavailable("s3", "no answer")
+
+    async def delete(self, key: str) -> None:
+        await asyncio.sleep(60)
+
+
+async def test_a_failure_does_not_wait_for_its_own_cleaning_up(tmp_path: Path) -> None:
+    """With a store that hangs, taking back costs as long again as the upload."""
+    stand = Stand(settings_in(tmp_path), blobs=HungBlobs())
+    async with stand.running(), httpx2.AsyncClient(base_url=stand.url, timeout=5) as http:
+        assert (await http.post("/v1/batches", files=ONE)).status_code == 503
 
 
 # -- repeated requests
