@@ -117,7 +117,7 @@ class OpenModeGuard:
         if len(hosts) != 1 or _host_name(hosts[0]) not in self.hosts:
             return "host_forbidden", "Without API keys the service answers under this machine's names only."
         for origin in _values(scope, b"origin"):
-            if urlsplit(origin).netloc.lower() != hosts[0].lower():
+            if _origin_host(origin) != hosts[0].lower():
                 return "origin_forbidden", "Without API keys the service answers to its own pages only."
         if scope.get("method") in _WRITES and "cross-site" in _values(scope, b"sec-fetch-site"):
             return "origin_forbidden", "Without API keys the service answers to its own pages only."
@@ -126,6 +126,13 @@ class OpenModeGuard:
 
 def _values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _origin_host(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as an IPv6 address without its bracket
+        return ""
 
 
 def _host_name(host: str) -> str:

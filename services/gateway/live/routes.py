@@ -1,6 +1,7 @@
 """``GET /v1/events`` as server-sent events, and a batch's events as a JSON feed for pollers."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -40,6 +41,9 @@ HELLO = b": here\n\n"
 RETRY = b"retry: 1000\n"
 SNAPSHOT_BATCHES_MAX = 1_000
 FEED_EVENTS_MAX = 1_000
+#: No log has a position beyond it, and JetStream takes none.
+SEQ_MAX = 2**63 - 1
+_SEQ = re.compile(r"[0-9]{1,19}")
 #: A client whose connection takes nothing for so long is left; it comes back and resumes.
 SEND_S_MAX = 15.0
 
@@ -63,8 +67,8 @@ async def follow_events(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Every event of the tenant, or of one batch, live: a snapshot first, then in log order."""
-    resume = int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
-    return await stream(gateway, caller, batch, resume)
+    resume = _position(last_event_id)
+    return await stream(gateway, caller, batch, after if resume is None else resume)
 
 
 @router.get("/batches/{batch_id}/events", openapi_extra=answers(200, Page[Any]))
@@ -73,14 +77,14 @@ async def batch_events(
     batch_id: str,
     caller: CallerDep,
     gateway: GatewayDep,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=SEQ_MAX)] = 0,
     limit: Annotated[int, Query(ge=1, le=FEED_EVENTS_MAX)] = 200,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The batch's events after a position as a JSON feed; live where ``Accept`` asks for a stream."""
     if EVENT_STREAM in request.headers.get("accept", ""):
-        resume = last_event_id or request.query_params.get("after", "")
-        return await stream(gateway, caller, batch_id, int(resume) if resume.isdecimal() else None)
+        resume = last_event_id or request.query_params.get("after")
+        return await stream(gateway, caller, batch_id, _position(resume))
     tenant = await owner_of(gateway, caller, batch_id)
     found: list[CloudEvent] = []
     seq = after
@@ -94,6 +98,11 @@ async def batch_events(
     page = found[:limit]
     seq = page[-1].seq if page else after
     return read(request, Page(data=page, next_cursor=str(seq), has_more=len(found) > limit), seq)
+
+
+def _position(text: str | None) -> int | None:
+    """A position as a client tells it; None, and with it a snapshot, where it is none of ours."""
+    return int(text) if text and _SEQ.fullmatch(text) else None
 
 
 async def stream(gateway: Gateway, caller: Caller, batch_id: str | None, resume: int | None) -> Response:

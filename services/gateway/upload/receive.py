@@ -112,8 +112,8 @@ class FormReader:
 
     async def read(self, body: AsyncIterator[bytes], boundary: str) -> Form:
         """The whole form; whatever goes wrong, nothing of it stays in the spool."""
-        reader = MultipartReader(boundary)
         try:
+            reader = MultipartReader(boundary)
             async with contextlib.aclosing(body):  # pyright: ignore[reportArgumentType]
                 async for piece in body:
                     for token in reader.feed(piece):

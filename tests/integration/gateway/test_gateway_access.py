@@ -93,6 +93,7 @@ async def test_open_mode_is_for_this_machine_only(stand: Stand) -> None:
         ({"Host": "127.0.0.1@evil.example"}, "host_forbidden"),
         ({"Origin": "http://evil.example"}, "origin_forbidden"),
         ({"Origin": "null"}, "origin_forbidden"),
+        ({"Origin": "http://[::1"}, "origin_forbidden"),
         ({"Sec-Fetch-Site": "cross-site"}, "origin_forbidden"),
     ]
     async with httpx2.AsyncClient(base_url=stand.url) as http:

@@ -185,6 +185,16 @@ async def test_a_batch_feed_for_pollers(http: httpx2.AsyncClient) -> None:
         assert (await frames.next())[0] == "snapshot"
 
 
+async def test_a_position_that_is_none(http: httpx2.AsyncClient) -> None:
+    """A stream begins with a snapshot, a feed says that no log goes so far."""
+    batch = await new_batch(http)
+    for path in ("/v1/events", batch["urls"]["events"]):
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": "9" * 5_000}
+        async with live(http, path=path, headers=headers) as frames:
+            assert (await frames.next())[0] == "snapshot"
+    assert (await http.get(batch["urls"]["events"], params={"after": 2**64})).status_code == 422
+
+
 async def test_a_stop_says_goodbye_within_a_second(tmp_path: Path) -> None:
     """Every live client gets ``drain``, and the process does not wait for them."""
     stand = Stand(settings_in(tmp_path))
