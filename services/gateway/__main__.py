@@ -34,6 +34,8 @@ from tanda.settings import Settings, from_environment
 HEADERS_S = 10.0
 #: What runs at the end gets this long; `tanda up` kills after ten seconds.
 GRACE_S = 4
+#: Live clients get this long to take the last word.
+LEAVE_S = 0.5
 KEEP_ALIVE_S = 30
 #: Idempotency keys are kept for a day; those past it go within another hour.
 FORGET_EVERY_S = 3600.0
@@ -87,7 +89,15 @@ class GatewayServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         self._hub.drain()
+        asyncio.get_running_loop().call_later(LEAVE_S, self._cut_live)
         await super().shutdown(sockets)
+
+    def _cut_live(self) -> None:
+        """A live client that has not gone by now takes nothing: it does not keep the process from ending."""
+        for connection in list(self.server_state.connections):
+            scope = getattr(connection, "scope", None) or {}
+            if scope.get("state", {}).get("live"):
+                connection.transport.abort()  # pyright: ignore[reportOptionalMemberAccess,reportAttributeAccessIssue]
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import NoRespondersError
 
 from tanda.adapters.jetstream import ensure_stream
 from tanda.adapters.nats_connection import ApiError, EventClient, api, check_error, request, retry
@@ -284,16 +285,27 @@ class JetStreamLease:
         await ensure_stream(self._client, lease_config(self._settings))
 
     async def hold(self, name: str, holder: str) -> bool:
+        try:
+            return await self._hold(name, holder)
+        except Unavailable as error:
+            if isinstance(error.__cause__, NoRespondersError):
+                await self._ensure_again()
+            raise
+
+    async def _ensure_again(self) -> None:
+        """The stream is in memory: a server that was restarted does not know it."""
+        try:
+            await self.ensure()
+        except ApiError as error:
+            raise Unavailable("nats", f"the leases are not there: {error}") from error
+
+    async def _hold(self, name: str, holder: str) -> bool:
         current = await self._current(name)
         if current is not None and current[1] != holder:
             return False
         headers = {"Nats-Expected-Last-Subject-Sequence": str(current[0] if current else 0)}
         body = msgspec.json.encode({"holder": holder, "at": time.time()})
-        try:
-            answer = await request(self._client, f"lease.{name}", body, headers=headers)
-        except Unavailable:
-            await self.ensure()
-            raise
+        answer = await request(self._client, f"lease.{name}", body, headers=headers)
         try:
             check_error(msgspec.json.decode(answer.data))
         except ApiError as error:

@@ -4,15 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import token_hex
 
 import pytest
 
 from tanda.adapters.memory import MemoryLease, MemorySignals, MemoryTimers, MemoryWork
 from tanda.adapters.nats import connect
+from tanda.adapters.nats_connection import api
 from tanda.contracts.results import BlobRef
 from tanda.contracts.times import rfc3339
 from tanda.contracts.work import Timer, WorkItem
+from tanda.domain.errors import Unavailable
 from tanda.ports import Delivery, Lease, Signals, Timers, WorkQueue
 from tests.stack import Stack
 
@@ -160,6 +163,16 @@ async def test_one_leads_at_a_time(ports: Ports) -> None:
     assert not await ports.lease.hold(name, "b")
     await ports.lease.release(name, "a")
     assert await ports.lease.hold(name, "b")
+
+
+async def test_a_lease_is_there_again_after_a_restart(servers: Stack, tmp_path: Path) -> None:
+    """The stream is in the server's memory. Without it nobody would lead, and nothing be released."""
+    connection = await connect(servers.settings(tmp_path), "test")
+    await api(connection.client, "STREAM.DELETE.LEASE")
+    with pytest.raises(Unavailable):
+        await connection.lease.hold("restarted", "a")
+    assert await connection.lease.hold("restarted", "a")
+    await connection.close()
 
 
 async def test_a_signal_reaches_who_listens(ports: Ports) -> None:

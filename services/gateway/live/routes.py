@@ -144,6 +144,7 @@ class LiveResponse(StreamingResponse):
             async with asyncio.timeout(SEND_S_MAX):
                 await send(message)
 
+        scope["state"]["live"] = True
         try:
             await super().__call__(scope, receive, send_in_time)
         except* TimeoutError:

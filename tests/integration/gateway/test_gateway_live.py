@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -205,6 +206,25 @@ async def test_a_stop_says_goodbye_within_a_second(tmp_path: Path) -> None:
             began = time.monotonic()
             assert (await frames.next())[0] == "drain"
         assert time.monotonic() - began < 1.0
+
+
+async def test_a_client_that_takes_nothing_does_not_delay_the_end(tmp_path: Path) -> None:
+    """Its connection is full, and so it never hears of the end."""
+    stand = Stand(settings_in(tmp_path))
+    async with stand.running(), httpx2.AsyncClient(base_url=stand.url) as http:
+        for _ in range(4):
+            answer = await http.post("/v1/batches", files=parts(*[("a.xml", xml())] * 5_000))
+            assert answer.status_code == 201
+        with socket.create_connection(("127.0.0.1", int(stand.url.rpartition(":")[2]))) as stalled:
+            stalled.sendall(b"GET /v1/events?after=0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            while stand.app.state.gateway.hub.clients < 1:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+            began = time.monotonic()
+            stand.server.should_exit = True
+            while stand.server.server_state.connections and time.monotonic() - began < 3:
+                await asyncio.sleep(0.01)
+            assert time.monotonic() - began < 1.0
 
 
 async def test_an_event_is_seen_within_milliseconds(stand: Stand, http: httpx2.AsyncClient) -> None:
