@@ -151,7 +151,8 @@ class JetStreamLog:
             events = [event for event, _ in group]
             try:
                 seqs = await retry(lambda: self._publish_atomic(events), self._settings.patience_s)
-            except (ApiError, Unavailable) as error:
+            except Exception as error:
+                # Whatever it was, each event's own publish tells its writer.
                 _log.debug("a group commit was refused, going one by one", error=str(error))
             else:
                 for (_, future), seq in zip(group, seqs, strict=True):

@@ -68,17 +68,21 @@ class Follower:
 
     async def chunks(self, check_anchor: AnchorCheck) -> AsyncIterator[list[Recorded]]:
         """Events in order. After a stall or a lost delivery the reader reopens at its position."""
-        while True:
-            try:
-                await self._open()
-                async for chunk in self._chunks_of_one_consumer():
-                    yield chunk
-            except (Unavailable, ApiError) as error:
-                _log.debug("the log does not answer, reopening", error=str(error))
-            await self.close()
-            await asyncio.sleep(REOPEN_WAIT_S)
-            with suppress(Unavailable, ApiError):
-                await check_anchor(self._seq, self._anchor)
+        self._client.reconnected.append(self._on_reconnect)
+        try:
+            while True:
+                try:
+                    await self._open()
+                    async for chunk in self._chunks_of_one_consumer():
+                        yield chunk
+                except (Unavailable, ApiError) as error:
+                    _log.debug("the log does not answer, reopening", error=str(error))
+                await self.close()
+                await asyncio.sleep(REOPEN_WAIT_S)
+                with suppress(Unavailable, ApiError):
+                    await check_anchor(self._seq, self._anchor)
+        finally:
+            self._client.reconnected.remove(self._on_reconnect)
 
     async def close(self) -> None:
         """Lets go of the consumer; the server forgets it by itself where it cannot be told."""
@@ -132,6 +136,11 @@ class Follower:
         if frame.reply or parse_headers(frame.headers).get("Status") != _HEARTBEAT:
             self._arrived.append(frame)
             self._wake.set()
+
+    def _on_reconnect(self) -> None:
+        """The consumer may be gone with the server: no waiting for its silence to be noticed."""
+        self._heard_at = 0.0
+        self._wake.set()
 
     async def _chunks_of_one_consumer(self) -> AsyncIterator[list[Recorded]]:
         """Ends where the consumer has to be opened again."""

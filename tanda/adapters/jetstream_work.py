@@ -8,12 +8,14 @@ file: a schedule may be days away.
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
 from tanda.adapters.jetstream import ensure_stream
@@ -93,10 +95,12 @@ class Pulls:
         self._stream = stream
         self._durable = durable
         self._config = config
-        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        #: None: the connection was lost, and with it what was asked for.
+        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._subscription: Subscription | None = None
         self._inbox = ""
         self._requested = 0
+        client.reconnected.append(lambda: self._arrived.put_nowait(None))
 
     async def take(self, limit: int, wait_s: float) -> list[Msg]:
         """Up to ``limit`` messages, at once where there are any; [] after ``wait_s`` without."""
@@ -115,8 +119,11 @@ class Pulls:
             await self._sort(self._arrived.get_nowait(), messages)
         return messages
 
-    async def _sort(self, message: Msg, messages: list[Msg]) -> None:
+    async def _sort(self, message: Msg | None, messages: list[Msg]) -> None:
         """A message of the stream, or the word that a pull has ended."""
+        if message is None:
+            await self._reopen()
+            return
         if message.reply.startswith("$JS.ACK."):
             self._requested -= 1
             messages.append(message)
@@ -144,7 +151,8 @@ class Pulls:
     async def _reopen(self) -> None:
         """After a doubt: what is still under way comes again by its own lease."""
         if self._subscription is not None:
-            await self._subscription.unsubscribe()
+            with suppress(NatsError):
+                await self._subscription.unsubscribe()
         self._subscription = None
         self._requested = 0
 

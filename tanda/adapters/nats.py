@@ -1,10 +1,16 @@
 """Everything that a service has of NATS, behind one connection."""
 
+import asyncio
+
+import structlog
+
 from tanda.adapters.jetstream import JetStreamLog
 from tanda.adapters.jetstream_work import JetStreamLease, JetStreamTimers, JetStreamWork
-from tanda.adapters.nats_connection import EventClient, NatsSignals, open_client, retry
+from tanda.adapters.nats_connection import ApiError, EventClient, NatsSignals, open_client, retry
 from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
+
+_log = structlog.get_logger("tanda.nats")
 
 #: How long a starting service waits for JetStream, after the server itself has answered.
 START_PATIENCE_S = 60.0
@@ -20,6 +26,18 @@ class Connection:
         self.timers = JetStreamTimers(client, settings)
         self.lease = JetStreamLease(client, settings)
         self.signals = NatsSignals(client)
+        self._ensuring: asyncio.Task[None] | None = None
+        client.reconnected.append(self._ensure_again)
+
+    def _ensure_again(self) -> None:
+        """A server that was restarted does not know the streams that were in its memory."""
+        self._ensuring = asyncio.create_task(self._ensure_quietly())
+
+    async def _ensure_quietly(self) -> None:
+        try:
+            await retry(self.ensure, START_PATIENCE_S)
+        except (Unavailable, ApiError) as error:
+            _log.warning("the streams could not be looked after", error=str(error))
 
     async def ensure(self) -> None:
         """Creates the streams that are not there: all at the start, those in memory after a restart."""
@@ -35,6 +53,8 @@ class Connection:
         await self.log.position()
 
     async def close(self) -> None:
+        if self._ensuring is not None:
+            self._ensuring.cancel()
         if not self.client.is_closed:
             await self.client.close()
 

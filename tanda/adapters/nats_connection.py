@@ -64,6 +64,8 @@ class EventClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._listeners: dict[int, Callable[[Frame], None]] = {}
+        #: Called after every reconnect: what was asked of the server before may be forgotten.
+        self.reconnected: list[Callable[[], None]] = []
 
     async def listen(self, inbox: str, take: Callable[[Frame], None]) -> Subscription:
         """Hands every message of an inbox to a function, on the connection's own task."""
@@ -128,6 +130,8 @@ async def open_client(url: str, name: str) -> EventClient:
 
     async def on_reconnect() -> None:
         _log.info("connected to NATS again")
+        for call in client.reconnected:
+            call()
 
     while True:
         try:
