@@ -23,6 +23,7 @@ from tanda.adapters.nats_connection import (
     parse_headers,
     request,
     retry,
+    send,
 )
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, to_headers
 from tanda.domain.errors import Conflict, LogDamaged, Unavailable
@@ -203,7 +204,7 @@ class JetStreamLog:
         batch_id = f"{events[0].id}.{asyncio.get_running_loop().time():.6f}"[-64:]
         for number, event in enumerate(events[:-1], 1):
             headers = _headers(event) | {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)}
-            await self._send(event, headers)
+            await send(self._client, event.subject, event.data, headers=headers)
         headers = _headers(events[-1]) | {
             "Nats-Batch-Id": batch_id,
             "Nats-Batch-Sequence": str(len(events)),
@@ -214,12 +215,6 @@ class JetStreamLog:
             raise Unavailable("nats", "an atomic batch was not committed whole")
         last = answer["seq"]
         return list(range(last - len(events) + 1, last + 1))
-
-    async def _send(self, event: NewEvent, headers: dict[str, str]) -> None:
-        try:
-            await self._client.publish(event.subject, event.data, headers=headers)
-        except Exception as error:
-            raise Unavailable("nats", f"an event was not sent ({type(error).__name__})") from error
 
     async def _request(self, event: NewEvent, headers: dict[str, str]) -> dict[str, Any]:
         message = await request(
@@ -288,7 +283,7 @@ class JetStreamLog:
         subscription = await self._client.listen(inbox, answer.take)
         query = msgspec.json.encode({"seq": after + 1, "batch": READ_CHUNK, "next_by_subj": subject})
         try:
-            await self._client.publish(f"$JS.API.DIRECT.GET.{STREAM}", query, reply=inbox)
+            await send(self._client, f"$JS.API.DIRECT.GET.{STREAM}", query, reply=inbox)
             end = await asyncio.wait_for(answer.end, self._settings.append_timeout_s)
         except Exception as error:
             raise Unavailable("nats", f"reading broke off ({type(error).__name__})") from error

@@ -22,6 +22,7 @@ from tanda.adapters.nats_connection import (
     api,
     parse_event_headers,
     parse_headers,
+    send,
 )
 from tanda.contracts.envelope import Recorded, from_headers
 from tanda.domain.errors import LogDamaged, Unavailable
@@ -125,7 +126,8 @@ class Follower:
             "expires": PULL_EXPIRES_S * 10**9,
             "idle_heartbeat": HEARTBEAT_S * 10**9,
         }
-        await self._client.publish(
+        await send(
+            self._client,
             f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
             msgspec.json.encode(body),
             reply=self._inbox,

@@ -19,7 +19,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
 from tanda.adapters.jetstream import ensure_stream
-from tanda.adapters.nats_connection import ApiError, EventClient, api, check_error, request, retry
+from tanda.adapters.nats_connection import ApiError, EventClient, api, check_error, request, retry, send
 from tanda.contracts.codec import encode
 from tanda.contracts.subjects import BATCH_TOKEN, timer_subjects, work_batch_all, work_subject
 from tanda.contracts.work import Timer, WorkItem
@@ -138,7 +138,7 @@ class Pulls:
         self._requested = limit
         body = msgspec.json.encode({"batch": limit, "expires": max(1, int(wait_s * 10**9))})
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
-        await self._client.publish(subject, body, reply=self._inbox)
+        await send(self._client, subject, body, reply=self._inbox)
 
     async def _open(self) -> None:
         body = {"stream_name": self._stream, "config": self._config | {"durable_name": self._durable}}
@@ -176,8 +176,8 @@ class JetStreamDelivery:
 
     async def _answer(self, word: bytes) -> None:
         try:
-            await self._client.publish(self._reply, word)
-        except Exception as error:
+            await send(self._client, self._reply, word)
+        except Unavailable as error:
             _log.debug("an answer to the work queue was not sent", error=str(error))
 
 
@@ -200,7 +200,7 @@ class JetStreamWork:
     async def _put(self, items: Sequence[WorkItem]) -> None:
         """All but the last are only sent; the last one's answer tells that the queue is there."""
         for item in items[:-1]:
-            await self._client.publish(_subject(item), encode(item))
+            await send(self._client, _subject(item), encode(item))
         answer = await request(self._client, _subject(items[-1]), encode(items[-1]))
         try:
             check_error(msgspec.json.decode(answer.data))
@@ -273,7 +273,7 @@ class JetStreamTimers:
     async def due(self, wait_s: float) -> list[Timer]:
         """See ``ports.Timers``. Asking again confirms what was handed out before."""
         for message in self._taken:
-            await self._client.publish(message.reply, b"+ACK")
+            await send(self._client, message.reply, b"+ACK")
         self._taken = []
         try:
             self._taken = await self._pulls.take(256, wait_s)

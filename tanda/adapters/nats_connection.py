@@ -155,6 +155,16 @@ async def open_client(url: str, name: str) -> EventClient:
             client = EventClient()
 
 
+async def send(
+    client: Client, subject: str, data: bytes, *, reply: str = "", headers: dict[str, str] | None = None
+) -> None:
+    """Sends a message that nobody answers; Unavailable where it cannot even be sent."""
+    try:
+        await client.publish(subject, data, reply=reply, headers=headers)
+    except (nats_errors.Error, OSError) as error:
+        raise Unavailable("nats", f"a message was not sent ({type(error).__name__})") from error
+
+
 async def request(
     client: Client, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None,
     timeout_s: float = API_TIMEOUT_S,
