@@ -156,7 +156,7 @@ class Store:
         for key in self._keys if delete else ():
             try:
                 await self._blobs.delete(key)
-            except Exception as error:  # best effort; what stays is found by the scrub
+            except Exception as error:  # it belongs to no batch and costs only its space
                 log.warning("An unused object could not be deleted.", key=key, error=str(error))
                 return
 
