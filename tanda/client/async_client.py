@@ -21,10 +21,12 @@ import httpx2
 from tanda.client.errors import TandaProblem, TandaUnreachable, raise_for_problem
 from tanda.client.form import FormUpload
 from tanda.client.live import RECONNECT_WAIT_S, SILENCE_S, LiveEvent
-from tanda.client.uploads import RETRIES, collect_files
+from tanda.client.uploads import STILL_RUNNING, collect_files
 
 FINISHED = frozenset({"completed", "completed_with_errors", "failed", "cancelled"})
 TIMEOUT_S = 60.0
+#: Tries of one upload, each waiting twice as long as the one before.
+RETRIES = 5
 
 
 class AsyncClient:
@@ -150,7 +152,7 @@ class AsyncClient:
 def _is_worth_repeating(error: TandaUnreachable | TandaProblem) -> bool:
     if isinstance(error, TandaUnreachable):
         return True
-    return error.status >= 500 or error.code == "idempotency_running"
+    return error.status >= 500 or error.code == STILL_RUNNING
 
 
 def _is_finished(batch: dict[str, Any]) -> bool:

@@ -6,11 +6,13 @@ lost connection or a killed process sends only what is missing.
 
 import json
 import mimetypes
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -19,10 +21,14 @@ from tanda.client.errors import TandaProblem, raise_for_problem
 
 CONCURRENT_MAX = 8
 PIECE_BYTES = 256 * 1024
-RETRIES = 5
+#: How long an upload outlasts a gateway that is away: longer than any restart takes.
+PATIENCE_S = 60.0
+#: The problem's code while an earlier request with the same key is not decided.
+STILL_RUNNING = "idempotency_running"
 
 #: Told after every piece: the file's name and how many more of its bytes were sent.
 OnBytes = Callable[[str, int], None]
+T = TypeVar("T")
 
 
 def collect_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -64,7 +70,14 @@ class Upload:
 
     def run(self, on_bytes: OnBytes = lambda _name, _bytes: None) -> dict[str, Any]:
         """Sends what is missing and seals; the batch as it then is."""
-        batch_id = self._resumed() or self._open()
+        batch = self._earlier() or self._open()
+        if batch["status"] == "open":
+            batch = self._fill(batch["id"], on_bytes)
+        if self._memory:
+            self._memory.unlink(missing_ok=True)
+        return batch
+
+    def _fill(self, batch_id: str, on_bytes: OnBytes) -> dict[str, Any]:
         there = self._there(batch_id)
         for name in there & self._names.keys():
             on_bytes(name, self._names[name].stat().st_size)
@@ -72,10 +85,7 @@ class Upload:
         with ThreadPoolExecutor(CONCURRENT_MAX) as pool:
             for _ in pool.map(lambda name: self._put(batch_id, name, on_bytes), missing):
                 pass
-        sealed = self._checked(self._http.post(f"/v1/batches/{batch_id}/seal")).json()
-        if self._memory:
-            self._memory.unlink(missing_ok=True)
-        return sealed
+        return self._post(f"/v1/batches/{batch_id}/seal")
 
     def _key(self) -> str:
         """The same files (by path, size and time) with the same fields to the same place."""
@@ -86,27 +96,32 @@ class Upload:
         text = json.dumps([str(self._http.base_url), self._fields, facts], sort_keys=True)
         return sha256(text.encode()).hexdigest()[:32]
 
-    def _resumed(self) -> str | None:
-        """The batch of an earlier call that is still open."""
+    def _earlier(self) -> dict[str, Any] | None:
+        """The batch of an earlier call that was interrupted: open still, or sealed and not told."""
         if self._memory is None or not self._memory.exists():
             return None
         batch_id = json.loads(self._memory.read_text())["batch_id"]
-        response = self._http.get(f"/v1/batches/{batch_id}")
-        if response.is_success and response.json()["status"] == "open":
-            return batch_id
-        return None
+        try:
+            return patiently(lambda: checked(self._http.get(f"/v1/batches/{batch_id}")).json())
+        except TandaProblem:
+            return None
 
-    def _open(self) -> str:
-        response = self._http.post("/v1/batches", json={**self._fields, "open": True})
-        batch_id = self._checked(response).json()["id"]
+    def _open(self) -> dict[str, Any]:
+        batch = self._post("/v1/batches", {**self._fields, "open": True})
         if self._memory:
             self._memory.parent.mkdir(parents=True, exist_ok=True)
-            self._memory.write_text(json.dumps({"batch_id": batch_id}))
-        return batch_id
+            self._memory.write_text(json.dumps({"batch_id": batch["id"]}))
+        return batch
+
+    def _post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A command that may be repeated: its key makes the second one an answer to the first."""
+        headers = {"Idempotency-Key": token_hex(16)}
+        return patiently(lambda: checked(self._http.post(path, json=body, headers=headers)).json())
 
     def _there(self, batch_id: str) -> set[str]:
         """Names that had arrived before."""
-        return {one["name"] for one in pages(self._http, f"/v1/batches/{batch_id}/files")}
+        files = patiently(lambda: list(pages(self._http, f"/v1/batches/{batch_id}/files")))
+        return {one["name"] for one in files}
 
     def _put(self, batch_id: str, name: str, on_bytes: OnBytes) -> None:
         path = self._names[name]
@@ -115,7 +130,9 @@ class Upload:
             "Content-Length": str(path.stat().st_size),
         }
         url = f"/v1/batches/{batch_id}/files/{quote(name, safe='')}"
-        for attempt in range(RETRIES):
+        params = {"index": self._places[name]}
+
+        def put() -> None:
             sent = 0
 
             def pieces() -> Iterator[bytes]:
@@ -127,18 +144,35 @@ class Upload:
                         yield piece
 
             try:
-                place = {"index": self._places[name]}
-                self._checked(self._http.put(url, params=place, content=pieces(), headers=headers))
-                return
-            except (httpx2.TransportError, TandaProblem) as error:
+                checked(self._http.put(url, params=params, content=pieces(), headers=headers))
+            except BaseException:
                 on_bytes(name, -sent)
-                refused = isinstance(error, TandaProblem) and error.status < 500
-                if refused or attempt == RETRIES - 1:
-                    raise
+                raise
 
-    def _checked(self, response: httpx2.Response) -> httpx2.Response:
-        raise_for_problem(response)
-        return response
+        patiently(put)
+
+
+def checked(response: httpx2.Response) -> httpx2.Response:
+    raise_for_problem(response)
+    return response
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Repeats a call that is safe to repeat while the gateway is away, for up to ``PATIENCE_S``."""
+    deadline = time.monotonic() + PATIENCE_S
+    wait_s = 0.2
+    while True:
+        try:
+            return call()
+        except httpx2.TransportError:
+            if time.monotonic() + wait_s > deadline:
+                raise
+        except TandaProblem as problem:
+            passing = problem.status >= 500 or problem.code == STILL_RUNNING
+            if not passing or time.monotonic() + wait_s > deadline:
+                raise
+        time.sleep(wait_s)
+        wait_s = min(wait_s * 2, 2.0)
 
 
 def pages(http: httpx2.Client, path: str, params: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
