@@ -153,6 +153,7 @@ class Upload:
 
 
 def checked(response: httpx2.Response) -> httpx2.Response:
+    """An answer that is no problem; TandaProblem for one that is."""
     raise_for_problem(response)
     return response
 
