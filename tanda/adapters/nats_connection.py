@@ -90,12 +90,7 @@ class EventClient(Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        for line in raw.decode("utf-8", "replace").split("\r\n"):
-            name, colon, value = line.partition(":")
-            if colon:
-                headers[name.strip()] = value.strip()
-        return headers
+        return _header_lines(raw.decode("utf-8", "replace"))
 
 
 def parse_event_headers(block: bytes) -> dict[str, str]:
@@ -107,13 +102,18 @@ def parse_event_headers(block: bytes) -> dict[str, str]:
 def parse_headers(block: bytes) -> dict[str, str]:
     """A header block with its first line: ``NATS/1.0``, or ``NATS/1.0 404 No Messages`` as ``Status``."""
     first, _, rest = block.decode("utf-8", "replace").partition("\r\n")
+    headers = _header_lines(rest)
+    if len(first) > len(_VERSION_LINE):
+        headers["Status"] = first[len(_VERSION_LINE) :].strip()[:3]
+    return headers
+
+
+def _header_lines(text: str) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for line in rest.split("\r\n"):
+    for line in text.split("\r\n"):
         name, colon, value = line.partition(":")
         if colon:
             headers[name] = value.strip()
-    if len(first) > len(_VERSION_LINE):
-        headers["Status"] = first[len(_VERSION_LINE) :].strip()[:3]
     return headers
 
 
