@@ -93,6 +93,18 @@ class WorkQueue(Protocol):
         """Removes a batch's items that nobody has taken."""
         ...
 
+    async def present(self) -> list[tuple[str, str, str]]:
+        """Tenant, batch and file of every item that is queued or in someone's hands."""
+        ...
+
+    async def limit(self, lane: str, at_once: int) -> None:
+        """From now on at most so many items of a lane are in the hands of all runners together."""
+        ...
+
+    async def brake(self, lane: str, until: str) -> None:
+        """Gives out nothing of a lane before a time (RFC 3339), whatever is taken; the latest time wins."""
+        ...
+
 
 class Timers(Protocol):
     """Alarm clocks that survive restarts; the newest setting for a file or batch wins."""

@@ -95,6 +95,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     process_memory_bytes: int = 1024**3
     snapshot_every_events: int = 20_000
 
+    # -- outside providers; none is there until it is named here
+    #: Where the ``http`` processor may post: ``name=url,name=url``.
+    http_endpoints: str = ""
+    #: Where a callback finds the gateway: ``https://tanda.example``. Empty: this machine's own address.
+    public_url: str = ""
+    #: How long a confirmation may take where the endpoint's options say nothing.
+    callback_wait_s: float = 3600.0
+    anthropic_api_key: str = ""
+    anthropic_url: str = "https://api.anthropic.com"
+    openai_api_key: str = ""
+    #: Any OpenAI-compatible API; empty: the ``llm`` processor does not offer it.
+    openai_url: str = ""
+    #: ``model=input/output`` in US dollars a million tokens, separated by commas.
+    llm_prices: str = ""
+    #: Calls of one provider at once, over all workers, where ``tanda limits`` says nothing else.
+    provider_limit: int = 3
+    #: From the call to the last byte of its answer.
+    provider_wall_s: float = 300.0
+    provider_answer_bytes_max: int = 8 * 1024**2
+
     # -- views
     projector_events_max: int = 5_000
     #: How long the projector waits to gather more events after the first one.

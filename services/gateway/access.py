@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.problems import InvalidFields, problem
-from tanda.contracts.subjects import is_token
+from tanda.contracts.subjects import is_tenant
 from tanda.domain.errors import Refusal
 
 DEFAULT_TENANT = "default"
@@ -60,7 +60,7 @@ class Keys:
 
 def _parse_key(entry: str) -> tuple[bytes, str]:
     tenant, colon, key = entry.strip().partition(":")
-    if not colon or not key or not is_token(tenant):
+    if not colon or not key or not is_tenant(tenant):
         raise ValueError("TANDA_API_KEYS must be tenant:key pairs, separated by commas.")
     return sha256(key.encode()).digest(), tenant
 
@@ -69,7 +69,7 @@ def caller_of(keys: Keys, headers: Mapping[str, str]) -> Caller:
     """The caller by its credential; a Refusal with 401 where there is none that we know."""
     if keys.open:
         tenant = headers.get("tanda-tenant", DEFAULT_TENANT)
-        if not is_token(tenant):
+        if not is_tenant(tenant):
             raise InvalidFields(("Tanda-Tenant", "1 to 64 letters, digits, hyphens and underscores"))
         return Caller(tenant=tenant, operator=True)
     tenant = keys.tenant_of(_credential(headers))

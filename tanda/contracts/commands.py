@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from tanda.contracts.events import FileStatus, Priority
-from tanda.contracts.results import BlobRef, FileError, StoredArtifact
+from tanda.contracts.events import Changeable, FileStatus, Priority
+from tanda.contracts.results import BlobRef, FileError, StoredArtifact, Usage
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +26,7 @@ class CreateBatch(Command, frozen=True, kw_only=True):
     tags: list[str] = []
     open: bool = False
     owner: str | None = None
+    limit: int | None = None
 
 
 class SealBatch(Command, frozen=True, kw_only=True):
@@ -49,12 +50,22 @@ class CancelBatch(Command, frozen=True, kw_only=True):
 class RetryFiles(Command, frozen=True, kw_only=True):
     file_ids: list[str]
     processor: str | None = None
+    total: int = 0
+
+
+class ChangeBatch(Command, frozen=True, kw_only=True):
+    changed: list[Changeable]
+    priority: Priority = "normal"
+    start_at: str | None = None
+    expires_at: str | None = None
+    limit: int | None = None
 
 
 class CompleteBatch(Command, frozen=True, kw_only=True):
     through_seq: int
     results: BlobRef
     counts: dict[FileStatus, int]
+    eta_ratio: float | None = None
 
 
 class ArchiveSources(Command, frozen=True, kw_only=True):
@@ -103,6 +114,7 @@ class StartFile(Command, frozen=True, kw_only=True):
     worker: str
     processor: str
     processor_version: str
+    provider: str | None = None
 
 
 class AwaitFile(Command, frozen=True, kw_only=True):
@@ -121,6 +133,8 @@ class CompleteFile(Command, frozen=True, kw_only=True):
     artifacts: list[StoredArtifact] = []
     warnings: list[str] = []
     reused: bool = False
+    provider: str | None = None
+    usage: Usage | None = None
 
 
 class FailFile(Command, frozen=True, kw_only=True):
@@ -130,6 +144,10 @@ class FailFile(Command, frozen=True, kw_only=True):
     duration_ms: int = 0
     #: RFC 3339, or None for good.
     retry_at: str | None = None
+    provider: str | None = None
+    #: RFC 3339; nobody calls the provider before.
+    braked_until: str | None = None
+    quarantined: bool = False
 
 
 class CancelFile(Command, frozen=True, kw_only=True):

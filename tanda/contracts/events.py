@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tanda.contracts.results import BlobRef, FileError, StoredArtifact
+from tanda.contracts.results import BlobRef, FileError, StoredArtifact, Usage
 
 #: The default of an inline result: this event carries none.
 NO_RESULT = msgspec.Raw(b"")
@@ -25,6 +25,8 @@ FileStatus = Literal[
 FINAL_STATUSES: frozenset[FileStatus] = frozenset({"completed", "failed", "rejected", "cancelled"})
 
 Priority = Literal["interactive", "normal", "bulk"]
+#: What ``BatchChanged`` may change.
+Changeable = Literal["priority", "start_at", "expires_at", "limit"]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,6 +54,8 @@ class BatchCreated(Event, frozen=True, kw_only=True):
     open: bool = False
     #: The user it belongs to, where the tenant has several.
     owner: str | None = None
+    #: Files of this batch that may run at once, over all workers; None is no limit of its own.
+    limit: int | None = None
 
 
 class BatchSealed(Event, frozen=True, kw_only=True):
@@ -86,6 +90,21 @@ class FilesRetried(Event, frozen=True, kw_only=True):
     file_ids: list[str]
     #: Another processor than before, by name.
     processor: str | None = None
+    #: Files of the whole retry so far, where it takes several of these events; 0: just these.
+    total: int = 0
+
+
+class BatchChanged(Event, frozen=True, kw_only=True):
+    """Someone changed how a batch is scheduled; the fields named in ``changed`` have new values."""
+
+    changed: list[Changeable]
+    priority: Priority = "normal"
+    #: RFC 3339, or None: it may start at once.
+    start_at: str | None = None
+    #: RFC 3339, or None: it does not expire.
+    expires_at: str | None = None
+    #: None: no limit of its own.
+    limit: int | None = None
 
 
 class BatchCompleted(Event, frozen=True, kw_only=True):
@@ -99,6 +118,9 @@ class BatchCompleted(Event, frozen=True, kw_only=True):
     results: BlobRef
     #: Files by status; the statuses that nothing is in are left out.
     counts: dict[FileStatus, int]
+    #: How long the second half of the work took, as a multiple of what the first half let expect; None where
+    #: that says nothing (few files, a pause, a retry).
+    eta_ratio: float | None = None
 
 
 class SourcesArchived(Event, frozen=True, kw_only=True):
@@ -114,6 +136,19 @@ class SourceForceArchived(Event, frozen=True, kw_only=True):
     file_id: str
     source: BlobRef
     reason: str
+
+
+# -- on the subject of the limits, which is nobody's batch ------------------------------------------
+
+
+class LimitsChanged(Event, frozen=True, kw_only=True):
+    """An operator set how many files may run at once; a name with None has its default again."""
+
+    #: By outside provider.
+    providers: dict[str, int | None] = {}
+    #: By processor.
+    processors: dict[str, int | None] = {}
+    tenants: dict[str, int | None] = {}
 
 
 # -- on the file's subject ------------------------------------------------------------------------
@@ -160,6 +195,8 @@ class FileStarted(Event, frozen=True, kw_only=True):
     processor: str
     processor_version: str
     previous: FileStatus
+    #: The outside provider that is called, if any.
+    provider: str | None = None
 
 
 class FileWaiting(Event, frozen=True, kw_only=True):
@@ -194,6 +231,9 @@ class FileCompleted(Event, frozen=True, kw_only=True):
     #: The stored result of the same bytes, version and options was taken.
     reused: bool = False
     previous: FileStatus = "processing"
+    #: The outside provider that was called, and what that cost.
+    provider: str | None = None
+    usage: Usage | None = None
 
 
 class FileAttemptFailed(Event, frozen=True, kw_only=True):
@@ -205,6 +245,10 @@ class FileAttemptFailed(Event, frozen=True, kw_only=True):
     retry_at: str
     duration_ms: int = 0
     previous: FileStatus = "processing"
+    #: The outside provider that was called.
+    provider: str | None = None
+    #: RFC 3339; the provider asked for a pause, and nobody calls it before.
+    braked_until: str | None = None
 
 
 class FileFailed(Event, frozen=True, kw_only=True):
@@ -214,6 +258,13 @@ class FileFailed(Event, frozen=True, kw_only=True):
     error: FileError
     duration_ms: int = 0
     previous: FileStatus = "processing"
+    #: The outside provider that was called.
+    provider: str | None = None
+    #: RFC 3339; the provider asked for a pause, and nobody calls it before.
+    braked_until: str | None = None
+    #: Its attempts are used up though the trouble was of a passing kind, or its workers died: for a person
+    #: to look at, and to retry.
+    quarantined: bool = False
 
 
 class FileCancelled(Event, frozen=True, kw_only=True):
@@ -237,12 +288,14 @@ STATUS_AFTER: dict[type[Event], FileStatus] = {
 
 BATCH_EVENTS: tuple[type[Event], ...] = (
     BatchCreated, BatchSealed, BatchPaused, BatchResumed, BatchCancelled,
-    FilesRetried, BatchCompleted, SourcesArchived, SourceForceArchived,
+    FilesRetried, BatchChanged, BatchCompleted, SourcesArchived, SourceForceArchived,
 )  # fmt: skip
+#: Events of the whole installation: no batch's and no file's, and no view of those counts them.
+LIMIT_EVENTS: tuple[type[Event], ...] = (LimitsChanged,)
 FILE_EVENTS: tuple[type[Event], ...] = tuple(STATUS_AFTER)
 
 #: The registry: the envelope's type and the class that decodes it. Nothing is ever removed from it.
 EVENT_TYPES: dict[str, type[Event]] = {
-    f"tanda.{event.__name__}.v1": event for event in (*BATCH_EVENTS, *FILE_EVENTS)
+    f"tanda.{event.__name__}.v1": event for event in (*BATCH_EVENTS, *LIMIT_EVENTS, *FILE_EVENTS)
 }
 TYPE_NAMES: dict[type[Event], str] = {event: name for name, event in EVENT_TYPES.items()}

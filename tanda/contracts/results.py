@@ -56,6 +56,17 @@ class FileError(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a call to an outside provider used."""
+
+    provider: str
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    #: US dollars by the price list in the settings; None where the model is not in it.
+    usd: float | None = None
+
+
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
     """The one file a processor may read."""
 
@@ -82,6 +93,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     data: Any
     artifacts: list[Artifact] = []
     warnings: list[str] = []
+    usage: Usage | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +102,15 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     message: str
     retryable: bool = False
+    #: When an outside provider asked to be called again, in seconds from now (``Retry-After``).
+    retry_after_s: float | None = None
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """The work went out; its outcome will come to ``POST /v1/callbacks/{token}``."""
+
+    #: How long that may take, in seconds from now.
+    deadline_s: float
 
 
 class Processor(Protocol):

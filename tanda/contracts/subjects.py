@@ -8,6 +8,10 @@ import re
 
 #: The file token of a batch's own subject.
 BATCH_TOKEN = "_"  # noqa: S105 - a subject token
+#: The tenant of what is nobody's: no credential may have it.
+NO_TENANT = "_"
+#: Where ``LimitsChanged`` is: an aggregate of its own.
+LIMITS_SUBJECT = f"ev.{NO_TENANT}.limits.{BATCH_TOKEN}"
 EVENTS_ALL = "ev.>"
 LIVE_PREFIX = "live."
 WORK_ALL = "work.>"
@@ -18,8 +22,13 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def is_token(text: str) -> bool:
-    """Whether a string may be one token of a subject (tenants are checked with it)."""
+    """Whether a string may be one token of a subject."""
     return bool(_TOKEN.fullmatch(text))
+
+
+def is_tenant(text: str) -> bool:
+    """Whether a string may be a tenant's name."""
+    return is_token(text) and text != NO_TENANT
 
 
 def batch_subject(tenant: str, batch_id: str) -> str:

@@ -10,6 +10,18 @@ from tanda.contracts.results import BlobRef
 LANE_DEFAULT = "main"
 #: The lane of work so cheap that runners take it in groups.
 LANE_QUICK = "quick"
+#: The lane of an outside provider is this and its name.
+_PROVIDER_PREFIX = "provider-"
+
+
+def provider_lane(provider: str) -> str:
+    """The lane of an outside provider: ``http-publisher``, ``llm-anthropic`` …"""
+    return _PROVIDER_PREFIX + provider
+
+
+def lane_provider(lane: str) -> str | None:
+    """The outside provider that a lane belongs to, None for the house's own lanes."""
+    return lane.removeprefix(_PROVIDER_PREFIX) if lane.startswith(_PROVIDER_PREFIX) else None
 
 
 class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

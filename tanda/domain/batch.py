@@ -8,6 +8,7 @@ in with the command. States::
                                         └──────────────RetryFiles─────────────┘
     open, sealed ──PauseBatch──▶ paused ──ResumeBatch──▶ as before; sealing a paused one keeps it paused
     open, sealed, paused ──CancelBatch──▶ cancelled ──RetryFiles, if it was sealed──▶ sealed
+    open, sealed, paused ──ChangeBatch──▶ the same
 
 Every batch ends in a ``BatchCompleted``, a cancelled one as well, whether or not it was ever sealed.
 
@@ -31,6 +32,7 @@ _ALLOWED: dict[type[c.Command], frozenset[BatchPhase | None]] = {
     c.ResumeBatch: frozenset({"paused"}),
     c.CancelBatch: frozenset({"open", "sealed", "paused"}),
     c.RetryFiles: frozenset({"sealed", "paused", "completed", "cancelled"}),
+    c.ChangeBatch: frozenset({"open", "sealed", "paused"}),
     c.CompleteBatch: frozenset({"sealed", "paused", "cancelled"}),
     c.ArchiveSources: frozenset({"open", "sealed", "paused", "completed", "cancelled"}),
     c.ForceArchiveSource: frozenset({"open", "sealed", "paused", "completed", "cancelled"}),
@@ -74,6 +76,8 @@ def decide(state: BatchState, command: c.Command) -> list[e.Event]:
             if not command.file_ids:
                 raise Refusal("empty_selection", "No file of this batch matches what is to be retried.")
             return [e.FilesRetried(**_fields(command))]
+        case c.ChangeBatch():
+            return [e.BatchChanged(**_fields(command))]
         case c.CompleteBatch():
             return [e.BatchCompleted(version=state.version + 1, **_fields(command))]
         case c.ArchiveSources():

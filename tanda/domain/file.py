@@ -128,6 +128,7 @@ def _started(state: FileState, command: c.StartFile) -> e.FileStarted:
         processor=command.processor,
         processor_version=command.processor_version,
         previous=_status(state),
+        provider=command.provider,
     )
 
 
@@ -137,9 +138,11 @@ def _failed(state: FileState, command: c.FailFile) -> e.Event:
         "error": command.error,
         "duration_ms": command.duration_ms,
         "previous": _status(state),
+        "provider": command.provider,
+        "braked_until": command.braked_until,
     }
     if command.retry_at is None:
-        return e.FileFailed(**common)
+        return e.FileFailed(quarantined=command.quarantined, **common)
     return e.FileAttemptFailed(retry_at=command.retry_at, **common)
 
 

@@ -23,7 +23,7 @@ from tanda.domain.batch import BatchState
 #: that two writers of one version write the same bytes, whatever else they have seen.
 _TELLING: frozenset[type[e.Event]] = frozenset({e.BatchCreated, e.BatchSealed, e.FilesRetried, *STATUS_AFTER})
 #: Events that a forgotten batch may still get from another storage process.
-_AFTERWARDS: frozenset[type[e.Event]] = frozenset({e.BatchCompleted, e.SourcesArchived})
+_AFTERWARDS: frozenset[type[e.Event]] = frozenset({e.BatchCompleted, e.SourcesArchived, *e.LIMIT_EVENTS})
 _SOURCE_PART = "/src/"
 _ARCHIVE_PART = "/archive/"
 

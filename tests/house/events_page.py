@@ -8,7 +8,7 @@ import ast
 import json
 from pathlib import Path
 
-from tanda.contracts.events import BATCH_EVENTS, FILE_EVENTS, STATUS_AFTER, TYPE_NAMES, Event
+from tanda.contracts.events import BATCH_EVENTS, FILE_EVENTS, LIMIT_EVENTS, STATUS_AFTER, TYPE_NAMES, Event
 from tests.house.golden import golden_path, samples
 from tests.house.sources import ROOT, text, tree
 
@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "events.md"
 EVENTS_SOURCE = Path("tanda/contracts/events.py")
 RESULTS_SOURCE = Path("tanda/contracts/results.py")
 #: The records that events carry.
-CARRIED = ("BlobRef", "StoredArtifact", "FileError")
+CARRIED = ("BlobRef", "StoredArtifact", "FileError", "Usage")
 
 HEAD = """# Events
 
@@ -38,6 +38,8 @@ def page() -> str:
     """The whole page."""
     sections = [HEAD, _overview(), "## Events of a batch\n"]
     sections += [_section(event) for event in BATCH_EVENTS]
+    sections.append("## Events of the limits\n")
+    sections += [_section(event) for event in LIMIT_EVENTS]
     sections.append("## Events of a file\n")
     sections += [_section(event) for event in FILE_EVENTS]
     sections.append("## What events carry\n")
@@ -47,8 +49,8 @@ def page() -> str:
 
 def _overview() -> str:
     rows = ["| type | on | leads to | when |", "|---|---|---|---|"]
-    for event in (*BATCH_EVENTS, *FILE_EVENTS):
-        on = "batch" if event in BATCH_EVENTS else "file"
+    for event in (*BATCH_EVENTS, *LIMIT_EVENTS, *FILE_EVENTS):
+        on = "batch" if event in BATCH_EVENTS else "limits" if event in LIMIT_EVENTS else "file"
         status = f"`{STATUS_AFTER[event]}`" if event in STATUS_AFTER else ""
         rows.append(
             f"| [{event.__name__}](#{event.__name__.lower()}) | {on} | {status} | {_sentence(event)} |"

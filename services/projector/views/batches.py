@@ -71,7 +71,7 @@ class Batches:
                 rows.change(key, _counted(record, status))
             elif (change := _CHANGES.get(kind)) is not None:
                 rows.change(key, change(record))
-            else:
+            elif kind not in e.LIMIT_EVENTS:
                 rows.change(key, {"seq": record.seq})
         return rows.writes()
 
