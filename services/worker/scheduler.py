@@ -21,7 +21,8 @@ from tanda.contracts.work import LANE_DEFAULT
 from tanda.domain import batch as batch_aggregate
 from tanda.domain import file as file_aggregate
 from tanda.domain.errors import StateForbids, Unavailable
-from tanda.domain.fair import Due, FairScheduler
+from tanda.domain.due import Due
+from tanda.domain.fair import FairScheduler
 from tanda.follower import Follower, Snapshots
 from tanda.ports import Blobs, Lease, Log, Timers, WorkQueue
 from tanda.settings import Settings

@@ -4,6 +4,9 @@ A file is in exactly one place: in a queue of its batch, in flight, or on its ow
 (retrying, waiting, doomed) or its cancelled batch moves it. The steps below keep the queues, the
 turns, the counts and the alarms in agreement; what follows from which event is
 ``tanda.domain.fair``.
+
+A queue is on a track: a lane, and the processor where that has a limit of its own, so that a processor
+which is at its limit holds up nobody else's files.
 """
 
 import heapq
@@ -14,10 +17,13 @@ import msgspec
 from tanda.contracts import events as e
 from tanda.contracts.results import BlobRef
 from tanda.contracts.work import WorkItem
+from tanda.domain.limits import Limits
 from tanda.domain.turns import TenantTurns, Turns
 
 #: Tenant and batch.
 BatchKey = tuple[str, str]
+#: Lane, and the processor where it has a limit of its own, else "".
+Track = tuple[str, str]
 
 
 class FileEntry(msgspec.Struct, array_like=True, gc=False):
@@ -54,32 +60,48 @@ class BatchEntry(msgspec.Struct, array_like=True):
     #: Its next alarm, 0 where there is none.
     expires_ms: int = 0
     created_seq: int = 0
+    #: Files at once; None is no limit of its own.
+    limit: int | None = None
     files: dict[str, FileEntry] = {}
-    #: By lane, the files to release, in order.
-    queues: dict[str, "OrderedDict[str, None]"] = {}
+    #: By track, the files to release, in order.
+    queues: dict[Track, "OrderedDict[str, None]"] = {}
+    #: Files in flight.
+    flying: int = 0
 
     @property
     def key(self) -> BatchKey:
         return self.tenant, self.batch_id
 
     @property
-    def ready(self) -> bool:
-        """Whether its queues may be released."""
+    def may_run(self) -> bool:
+        """Whether its files may be released at all, limits aside."""
         return self.sealed and not (self.paused or self.cancelled or self.start_ms)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is at its own limit."""
+        return self.limit is not None and self.flying >= self.limit
+
+    @property
+    def ready(self) -> bool:
+        """Whether its queues may be released now."""
+        return self.may_run and not self.full
 
 
 class KeptBatch(msgspec.Struct):
     """A batch as a snapshot keeps it: its queues apart, since a plain map has no first and last."""
 
     entry: BatchEntry
-    queues: dict[str, list[str]]
+    queues: list[tuple[Track, list[str]]]
 
 
 class Kept(msgspec.Struct):
     """The backlog as a snapshot keeps it."""
 
     batches: list[KeptBatch]
-    turns: dict[str, list[TenantTurns]]
+    turns: list[tuple[Track, list[TenantTurns]]]
+    limits: Limits
+    served: dict[str, int]
 
 
 class Backlog:
@@ -87,14 +109,24 @@ class Backlog:
 
     def __init__(self) -> None:
         self.batches: dict[BatchKey, BatchEntry] = {}
-        self.turns: dict[str, Turns] = {}
+        self.turns: dict[Track, Turns] = {}
         self.flying: dict[tuple[str, str, str], FileEntry] = {}
         self.flying_by_lane: Counter[str] = Counter()
-        #: Files in queues, those of batches that may not run yet included.
-        self.queued = 0
+        self.flying_by_tenant: Counter[str] = Counter()
+        self.flying_by_processor: Counter[str] = Counter()
+        self.queued_by_lane: Counter[str] = Counter()
+        self.limits = Limits()
+        #: When each tenant, and each track, had its last turn: the order between tracks of one lane.
+        self._served: dict[str, int] = {}
+        self._turn = 0
         self._starts: list[tuple[int, BatchKey]] = []
         #: The file is "" for an alarm of the batch.
         self._alarms: list[tuple[int, BatchKey, str]] = []
+
+    @property
+    def queued(self) -> int:
+        """Files in queues, those of batches that may not run yet included."""
+        return self.queued_by_lane.total()
 
     # -- batches ----------------------------------------------------------------------------------
 
@@ -113,32 +145,40 @@ class Backlog:
 
     def refresh(self, batch: BatchEntry) -> None:
         """Lets a batch take part in the turns exactly if it may, after anything changed about it."""
-        for lane, queue in batch.queues.items():
-            turns = self._lane(lane)
-            change = turns.add if queue and batch.ready else turns.remove
-            change(batch.tenant, batch.priority, batch.batch_id)
+        for track, queue in batch.queues.items():
+            if queue and batch.ready:
+                self._join(track, batch)
+            else:
+                self._leave(track, batch)
+
+    def reprioritize(self, batch: BatchEntry, priority: e.Priority) -> None:
+        """Moves what is queued of a batch into another class."""
+        for track in batch.queues:
+            self._leave(track, batch)
+        batch.priority = priority
+        self.refresh(batch)
 
     # -- files ------------------------------------------------------------------------------------
 
     def line_up(self, batch: BatchEntry, file_id: str, *, first: bool = False) -> None:
         """Puts a file that is nowhere into its queue."""
-        lane = batch.files[file_id].lane
-        queue = batch.queues.get(lane)
+        track = self._track(batch.files[file_id])
+        queue = batch.queues.get(track)
         if queue is None:
-            queue = batch.queues[lane] = OrderedDict()
+            queue = batch.queues[track] = OrderedDict()
         queue[file_id] = None
-        self.queued += 1
+        self.queued_by_lane[track[0]] += 1
         if first:
             queue.move_to_end(file_id, last=False)
         if len(queue) == 1 and batch.ready:
-            self._lane(lane).add(batch.tenant, batch.priority, batch.batch_id)
+            self._join(track, batch)
 
     def take_off(self, batch: BatchEntry, file_id: str, since: str) -> None:
         """Counts a file that is nowhere as in flight."""
         file = batch.files[file_id]
         file.flying, file.since = True, since
         self.flying[batch.tenant, batch.batch_id, file_id] = file
-        self.flying_by_lane[file.lane] += 1
+        self._count(batch, file, +1)
 
     def take_out(self, batch: BatchEntry, file_id: str) -> None:
         """Takes a file out of its queue or out of flight; afterwards it is nowhere."""
@@ -146,27 +186,118 @@ class Backlog:
         if file.flying:
             file.flying = False
             del self.flying[batch.tenant, batch.batch_id, file_id]
-            self.flying_by_lane[file.lane] -= 1
+            self._count(batch, file, -1)
             return
-        queue = batch.queues.get(file.lane)
+        track = self._track(file)
+        queue = batch.queues.get(track)
         if queue and file_id in queue:
             del queue[file_id]
-            self.queued -= 1
-            if not queue:
-                self._lane(file.lane).remove(batch.tenant, batch.priority, batch.batch_id)
+            self._shrunk(track, batch)
 
     def next_turn(self, lane: str) -> tuple[BatchEntry, str] | None:
         """Takes the file whose turn it is out of its queue; None where no batch has one to release."""
-        turns = self.turns.get(lane)
-        if not turns:
+        track = self._next_track(lane)
+        if track is None:
             return None
-        batch = self.batches[turns.next()]
-        queue = batch.queues[lane]
-        file_id, _ = queue.popitem(last=False)
-        self.queued -= 1
-        if not queue:
-            turns.remove(batch.tenant, batch.priority, batch.batch_id)
+        tenant, batch_id = self.turns[track].next()
+        self._turn += 1
+        self._served[tenant] = self._served[_name(track)] = self._turn
+        batch = self.batches[tenant, batch_id]
+        file_id, _ = batch.queues[track].popitem(last=False)
+        self._shrunk(track, batch)
         return batch, file_id
+
+    def _next_track(self, lane: str) -> Track | None:
+        """Of the tracks that may release, the one whose next tenant has waited longest."""
+        open_tracks = [track for track, turns in self.turns.items() if track[0] == lane and turns]
+        open_tracks = [track for track in open_tracks if not self.processor_full(track[1])]
+        return min(open_tracks, key=self._rank, default=None) if len(open_tracks) != 1 else open_tracks[0]
+
+    def _rank(self, track: Track) -> tuple[int, int]:
+        tenant = self.turns[track].next_tenant()
+        return self._served.get(tenant, 0), self._served.get(_name(track), 0)
+
+    # -- limits -----------------------------------------------------------------------------------
+
+    def tenant_full(self, tenant: str) -> bool:
+        """Whether a tenant is at its limit."""
+        limit = self.limits.tenants.get(tenant)
+        return limit is not None and self.flying_by_tenant[tenant] >= limit
+
+    def processor_full(self, processor: str) -> bool:
+        """Whether a processor is at its limit."""
+        limit = self.limits.processors.get(processor)
+        return limit is not None and self.flying_by_processor[processor] >= limit
+
+    def set_limits(self, limits: Limits) -> None:
+        """New limits for what is released from now on; what is in flight is finished."""
+        retrack = limits.processors.keys() != self.limits.processors.keys()
+        tenants = {*limits.tenants, *self.limits.tenants}
+        self.limits = limits
+        if retrack:
+            self._line_up_again()
+        for tenant in tenants:
+            self._hold_if_full(tenant)
+
+    def set_limit(self, batch: BatchEntry, limit: int | None) -> None:
+        """A batch's own limit."""
+        batch.limit = limit
+        self.refresh(batch)
+
+    def _line_up_again(self) -> None:
+        """Moves every queued file to the track that it belongs to now, in the order of the log."""
+        for batch in self.batches.values():
+            waiting = [file_id for queue in batch.queues.values() for file_id in queue]
+            for track, queue in batch.queues.items():
+                self._leave(track, batch)
+                self.queued_by_lane[track[0]] -= len(queue)
+            batch.queues = {}
+            for file_id in sorted(waiting, key=lambda one: batch.files[one].seq):
+                self.line_up(batch, file_id)
+
+    def _count(self, batch: BatchEntry, file: FileEntry, by: int) -> None:
+        """One file more or less in flight; whoever comes to a limit or away from it is moved."""
+        was_ready = batch.ready
+        batch.flying += by
+        self.flying_by_lane[file.lane] += by
+        self.flying_by_processor[file.queued.processor] += by
+        self.flying_by_tenant[batch.tenant] += by
+        if batch.ready != was_ready:
+            self.refresh(batch)
+        if batch.tenant in self.limits.tenants:
+            self._hold_if_full(batch.tenant)
+
+    def _hold_if_full(self, tenant: str) -> None:
+        full = self.tenant_full(tenant)
+        for turns in self.turns.values():
+            if full:
+                turns.hold(tenant)
+            else:
+                turns.free(tenant)
+
+    # -- tracks -----------------------------------------------------------------------------------
+
+    def _track(self, file: FileEntry) -> Track:
+        processor = file.queued.processor
+        return file.lane, processor if processor in self.limits.processors else ""
+
+    def _join(self, track: Track, batch: BatchEntry) -> None:
+        turns = self.turns.get(track)
+        if turns is None:
+            turns = self.turns[track] = Turns()
+        turns.add(batch.tenant, batch.priority, batch.batch_id)
+        if self.tenant_full(batch.tenant):
+            turns.hold(batch.tenant)
+
+    def _leave(self, track: Track, batch: BatchEntry) -> None:
+        if track in self.turns:
+            self.turns[track].remove(batch.tenant, batch.priority, batch.batch_id)
+
+    def _shrunk(self, track: Track, batch: BatchEntry) -> None:
+        """A file has left a queue."""
+        self.queued_by_lane[track[0]] -= 1
+        if not batch.queues[track]:
+            self._leave(track, batch)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -179,8 +310,9 @@ class Backlog:
         """Batches whose time to start has come, each once; they take part from here on."""
         found: list[BatchEntry] = []
         while self._starts and self._starts[0][0] <= now_ms:
-            batch = self.batches.get(heapq.heappop(self._starts)[1])
-            if batch and batch.start_ms:
+            at_ms, key = heapq.heappop(self._starts)
+            batch = self.batches.get(key)
+            if batch and batch.start_ms and batch.start_ms == at_ms:
                 batch.start_ms = 0
                 self.refresh(batch)
                 self.forget_finished(batch)
@@ -211,33 +343,51 @@ class Backlog:
         """When a batch starts or an alarm rings next; at the latest, since alarms may be outdated."""
         return min((heap[0][0] for heap in (self._starts, self._alarms) if heap), default=None)
 
+    def clear_start(self, batch: BatchEntry) -> None:
+        """Lets a batch that was held back start at once."""
+        batch.start_ms = 0
+        self.refresh(batch)
+
     # -- snapshots --------------------------------------------------------------------------------
 
     def keep(self) -> Kept:
         """All of it as plain values."""
         batches = [
             KeptBatch(
-                msgspec.structs.replace(batch, queues={}),
-                {lane: list(queue) for lane, queue in batch.queues.items() if queue},
+                msgspec.structs.replace(batch, queues={}, flying=0),
+                [(track, list(queue)) for track, queue in batch.queues.items() if queue],
             )
             for batch in self.batches.values()
         ]
-        turns = {lane: self.turns[lane].keep() for lane in sorted(self.turns) if self.turns[lane]}
-        return Kept(batches, turns)
+        turns = [(track, turns.keep()) for track, turns in sorted(self.turns.items()) if turns.keep()]
+        self._forget_absent(turns)
+        return Kept(batches, turns, self.limits, dict(sorted(self._served.items())))
+
+    def _forget_absent(self, turns: list[tuple[Track, list[TenantTurns]]]) -> None:
+        """Whoever waits for nothing needs no place in the book of turns, here and after a restore."""
+        present = {one.tenant for _, kept in turns for one in kept} | {_name(track) for track, _ in turns}
+        self._served = {name: at for name, at in self._served.items() if name in present}
+        self._turn = max(self._served.values(), default=0)
 
     @classmethod
     def restore(cls, kept: Kept) -> "Backlog":
         """The same backlog again."""
         backlog = cls()
-        backlog.turns = {lane: Turns.restore(turns) for lane, turns in kept.turns.items()}
+        backlog.limits = kept.limits
+        backlog.turns = {track: Turns.restore(turns) for track, turns in kept.turns}
+        backlog._served = dict(kept.served)
+        backlog._turn = max(kept.served.values(), default=0)
         for batch in kept.batches:
             backlog._restore_batch(batch.entry, batch.queues)
+        for tenant in kept.limits.tenants:
+            backlog._hold_if_full(tenant)
         return backlog
 
-    def _restore_batch(self, batch: BatchEntry, queues: dict[str, list[str]]) -> None:
+    def _restore_batch(self, batch: BatchEntry, queues: list[tuple[Track, list[str]]]) -> None:
         self.batches[batch.key] = batch
-        batch.queues = {lane: OrderedDict.fromkeys(queue) for lane, queue in queues.items()}
-        self.queued += sum(map(len, queues.values()))
+        batch.queues = {track: OrderedDict.fromkeys(queue) for track, queue in queues}
+        for track, queue in queues:
+            self.queued_by_lane[track[0]] += len(queue)
         if batch.start_ms:
             self.set_start(batch, batch.start_ms)
         if batch.expires_ms:
@@ -248,8 +398,10 @@ class Backlog:
             elif file.doomed or file.status != "queued":
                 self.set_alarm(batch, file_id, file.alarm_ms)
 
-    def _lane(self, lane: str) -> Turns:
-        return self.turns.setdefault(lane, Turns())
+
+def _name(track: Track) -> str:
+    """A track in the book of turns; no tenant's name has a space."""
+    return " ".join(track)
 
 
 def work_item(batch: BatchEntry, file_id: str) -> WorkItem:

@@ -11,45 +11,37 @@ tells its outcome. What was released but not started goes back into its queue wh
 paused. After a cancel every file that does not run is due to be cancelled, and stays so even if
 other files of the batch are retried. A lane is a queue of its own, with its own window.
 
+A file is released only while its batch, its tenant and its processor are below their limits. An outside
+provider is a lane of its own: so many calls at once as its limit and its brake allow, and none while it
+is braked (``tanda.domain.limits``). Limits are changed by events like everything else.
+
 Only releases are not in the log. A scheduler that lost them releases again what was not started,
 which is harmless: the work queue holds a file once, and the log takes one outcome.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.times import epoch_ms, rfc3339
-from tanda.contracts.work import LANE_DEFAULT, Timer, WorkItem
+from tanda.contracts.work import LANE_DEFAULT, Timer, WorkItem, lane_provider, provider_lane
 from tanda.domain.backlog import Backlog, BatchEntry, BatchKey, FileEntry, Kept, move_source, work_item
-from tanda.domain.file import FileState
+from tanda.domain.due import Due, batch_due, file_due
+from tanda.domain.limits import NO_BRAKE, Brake, Limits, allowed, success, trouble
+from tanda.domain.providers import provider_of
 
 #: What ``due`` named and nobody did is named again after this time; longer than any append takes
 #: (``append_timeout_s``), so that two answers to one alarm are rare, and the log refuses the second.
 DUE_AGAIN_MS = 10_000
 #: One append takes at most a thousand events.
 DUE_MAX = 1_000
-
-
-class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is to be done now, with all that is needed to decide it.
-
-    ``retry``: RequeueFile. ``deadline``: FailFile, since the confirmation did not come. ``cancel``:
-    CancelFile. ``expiry``: CancelBatch. Where another writer was first, the log says so.
-    """
-
-    kind: Literal["retry", "deadline", "cancel", "expiry"]
-    tenant: str
-    batch_id: str
-    #: None for the batch itself.
-    file_id: str | None = None
-    #: The last position on the file's subject: what the next event expects. 0 for a batch.
-    seq: int = 0
-    #: The file as of that position; None for a batch.
-    state: FileState | None = None
+#: Calls of one provider at once, where nobody has set anything else.
+PROVIDER_LIMIT = 3
+#: Batches that ``reasons`` tells of; a person reads no more.
+REASONS_MAX = 1_000
 
 
 class _Snapshot(msgspec.Struct):
@@ -57,23 +49,37 @@ class _Snapshot(msgspec.Struct):
     backlog: Kept
     timers: list[tuple[Timer, str]]
     withdrawn: list[BatchKey]
+    brakes: dict[str, Brake]
 
 
 class FairScheduler:
-    """See the module's docstring. ``lanes`` names the lane of each processor that has its own."""
+    """See the module's docstring.
 
-    def __init__(self, lanes: Mapping[str, str] | None = None) -> None:
+    ``lanes`` names the lane of each processor that has its own; ``providers`` are those that can be called:
+    work for another one goes to the default lane, where it fails with a reason.
+    """
+
+    def __init__(
+        self,
+        lanes: Mapping[str, str] | None = None,
+        providers: Collection[str] = (),
+        provider_limit: int = PROVIDER_LIMIT,
+    ) -> None:
         #: The last event that was folded.
         self.position = 0
         self._lanes = dict(lanes or {})
+        self._providers = frozenset(providers)
+        self._provider_limit = provider_limit
+        #: By lane.
+        self._brakes: dict[str, Brake] = {}
         self._backlog = Backlog()
         self._timers: list[tuple[Timer, str]] = []
         self._withdrawn: dict[BatchKey, None] = {}
         self._handlers: dict[type[e.Event], Callable[[Recorded, Any], None]] = {
             e.FileQueued: self._file_queued,
             e.FileStarted: self._file_started,
-            e.FileCompleted: self._file_settled,
-            e.FileFailed: self._file_settled,
+            e.FileCompleted: self._file_completed,
+            e.FileFailed: self._file_failed,
             e.FileCancelled: self._file_settled,
             e.FileAttemptFailed: self._file_retrying,
             e.FileWaiting: self._file_waiting,
@@ -83,6 +89,8 @@ class FairScheduler:
             e.BatchResumed: self._batch_resumed,
             e.BatchCancelled: self._batch_cancelled,
             e.FilesRetried: self._files_retried,
+            e.BatchChanged: self._batch_changed,
+            e.LimitsChanged: self._limits_changed,
             e.BatchCompleted: self._batch_completed,
             e.SourcesArchived: self._sources_archived,
             e.SourceForceArchived: self._source_force_archived,
@@ -109,8 +117,10 @@ class FairScheduler:
     def release(self, now_ms: int, room: int, lane: str = LANE_DEFAULT) -> list[WorkItem]:
         """Up to ``room`` files of a lane whose turn it is; they count as in flight from here on."""
         self._start_batches(now_ms)
-        since = rfc3339(now_ms)
         items: list[WorkItem] = []
+        if self.brake(lane).until_ms > now_ms:
+            return items
+        since = rfc3339(now_ms)
         while len(items) < room and (turn := self._backlog.next_turn(lane)):
             batch, file_id = turn
             self._backlog.take_off(batch, file_id, since)
@@ -143,9 +153,18 @@ class FairScheduler:
         withdrawn, self._withdrawn = list(self._withdrawn), {}
         return withdrawn
 
-    def unreleased(self) -> int:
+    def adopt(self, released: Iterable[tuple[str, str, str]], now_ms: int) -> None:
+        """Counts files (tenant, batch, file) as in flight that the work queue holds from another's release."""
+        for tenant, batch_id, file_id in released:
+            batch = self._backlog.batches.get((tenant, batch_id))
+            file = batch.files.get(file_id) if batch else None
+            if batch and file and file.status == "queued" and not file.flying and not file.doomed:
+                self._backlog.take_out(batch, file_id)
+                self._backlog.take_off(batch, file_id, rfc3339(now_ms))
+
+    def unreleased(self, lane: str | None = None) -> int:
         """Files that wait for their release, those of batches that may not run yet included."""
-        return self._backlog.queued
+        return self._backlog.queued if lane is None else self._backlog.queued_by_lane[lane]
 
     def in_flight(self, lane: str | None = None) -> int:
         """Files that are released or started and not settled, of one lane or of all."""
@@ -153,11 +172,63 @@ class FairScheduler:
 
     def lanes(self) -> list[str]:
         """The lanes that have something to release; a batch takes part once its start was seen to come."""
-        return sorted(lane for lane, turns in self._backlog.turns.items() if turns)
+        return sorted({lane for (lane, _), turns in self._backlog.turns.items() if turns})
 
     def unfinished(self) -> int:
         """Batches that are remembered."""
         return len(self._backlog.batches)
+
+    # -- limits -----------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> Limits:
+        """What an operator has set."""
+        return self._backlog.limits
+
+    def brake(self, lane: str) -> Brake:
+        """What a lane's provider allows of late."""
+        return self._brakes.get(lane, NO_BRAKE)
+
+    def limit(self, provider: str) -> int:
+        """Calls of a provider at once, brakes aside."""
+        return self._backlog.limits.providers.get(provider, self._provider_limit)
+
+    def allowed(self, lane: str) -> int | None:
+        """Files of a provider's lane at once, as its limit and its brake allow; None for other lanes."""
+        provider = lane_provider(lane)
+        return None if provider is None else allowed(self.limit(provider), self.brake(lane))
+
+    def in_flight_of(self, *, processor: str | None = None, tenant: str | None = None) -> int:
+        """Files in flight of a processor or a tenant."""
+        if processor is not None:
+            return self._backlog.flying_by_processor[processor]
+        return self._backlog.flying_by_tenant[tenant or ""]
+
+    def reasons(self, now_ms: int) -> dict[str, str]:
+        """Why batches with queued files wait, by id: ``limit``, ``brake``, ``fair_share``."""
+        found: dict[str, str] = {}
+        for batch in self._backlog.batches.values():
+            if len(found) >= REASONS_MAX:
+                break
+            if batch.may_run and (reason := self._reason(batch, now_ms)):
+                found[batch.batch_id] = reason
+        return found
+
+    def _reason(self, batch: BatchEntry, now_ms: int) -> str | None:
+        tracks = [track for track, queue in batch.queues.items() if queue]
+        if not tracks:
+            return None
+        if batch.full or self._backlog.tenant_full(batch.tenant):
+            return "limit"
+        if all(self.brake(lane).until_ms > now_ms for lane, _ in tracks):
+            return "brake"
+        if all(self._backlog.processor_full(processor) for _, processor in tracks):
+            return "limit"
+        if batch.flying:
+            return None
+        lanes = {lane for lane, _ in tracks}
+        full = all((most := self.allowed(lane)) is not None and self.in_flight(lane) >= most for lane in lanes)
+        return "limit" if full else "fair_share"
 
     # -- time comes in ----------------------------------------------------------------------------
 
@@ -168,7 +239,9 @@ class FairScheduler:
 
     def next_ms(self) -> int | None:
         """When to ask ``release`` and ``due`` again at the latest, though no event comes."""
-        return self._backlog.next_ms()
+        times = [brake.until_ms for brake in self._brakes.values() if brake.until_ms]
+        alarm = self._backlog.next_ms()
+        return min(times if alarm is None else [alarm, *times], default=None)
 
     def due(self, now_ms: int, limit: int = DUE_MAX) -> list[Due]:
         """What is to be done now; named again after ``DUE_AGAIN_MS`` unless the log tells it is done."""
@@ -176,7 +249,7 @@ class FairScheduler:
         found: list[Due] = []
         while len(found) < limit and (alarm := self._backlog.next_alarm(now_ms)):
             batch, file_id = alarm
-            answer = _file_due(batch, file_id) if file_id else _batch_due(batch)
+            answer = file_due(batch, file_id) if file_id else batch_due(batch)
             if answer is not None:
                 found.append(answer)
                 self._backlog.set_alarm(batch, file_id, now_ms + DUE_AGAIN_MS)
@@ -191,18 +264,25 @@ class FairScheduler:
 
     def dump(self) -> bytes:
         """Everything that a successor needs, the same bytes for the same state."""
-        snapshot = _Snapshot(self.position, self._backlog.keep(), self._timers, list(self._withdrawn))
+        snapshot = _Snapshot(self.position, self._backlog.keep(), self._timers, list(self._withdrawn), self._brakes)
         return msgspec.msgpack.encode(snapshot)
 
     @classmethod
-    def restore(cls, data: bytes, lanes: Mapping[str, str] | None = None) -> "FairScheduler":
+    def restore(
+        cls,
+        data: bytes,
+        lanes: Mapping[str, str] | None = None,
+        providers: Collection[str] = (),
+        provider_limit: int = PROVIDER_LIMIT,
+    ) -> "FairScheduler":
         """The scheduler that ``dump`` was asked of; apply what came after its position."""
         snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
-        scheduler = cls(lanes)
+        scheduler = cls(lanes, providers, provider_limit)
         scheduler.position = snapshot.position
         scheduler._backlog = Backlog.restore(snapshot.backlog)
         scheduler._timers = snapshot.timers
         scheduler._withdrawn = dict.fromkeys(snapshot.withdrawn)
+        scheduler._brakes = snapshot.brakes
         return scheduler
 
     # -- events of files --------------------------------------------------------------------------
@@ -215,7 +295,7 @@ class FairScheduler:
             batch = self._backlog.open(key, sealed=event.previous is not None)
         elif file_id in batch.files:
             self._backlog.take_out(batch, file_id)
-        lane = self._lanes.get(event.processor, LANE_DEFAULT)
+        lane = self._lane_of(event)
         batch.files[file_id] = FileEntry(event, record.seq, record.seq, lane)
         if batch.cancelled:
             self._doom(batch, file_id)
@@ -234,6 +314,32 @@ class FairScheduler:
             self._backlog.take_off(batch, str(record.file_id), record.time)
         file.status, file.last_seq, file.doomed = "processing", record.seq, False
 
+    def _lane_of(self, event: e.FileQueued) -> str:
+        provider = provider_of(event.processor, event.options)
+        if provider in self._providers:
+            return provider_lane(provider)
+        return self._lanes.get(event.processor, LANE_DEFAULT)
+
+    def _file_completed(self, record: Recorded, event: e.FileCompleted) -> None:
+        self._went_well(event.provider)
+        self._file_settled(record, event)
+
+    def _file_failed(self, record: Recorded, event: e.FileFailed) -> None:
+        self._went_wrong(record, event)
+        self._file_settled(record, event)
+
+    def _went_well(self, provider: str | None) -> None:
+        if provider is not None and (brake := self._brakes.get(provider_lane(provider))):
+            self._brakes[provider_lane(provider)] = success(brake)
+
+    def _went_wrong(self, record: Recorded, event: e.FileFailed | e.FileAttemptFailed) -> None:
+        if event.provider is None or event.braked_until is None:
+            return
+        lane = provider_lane(event.provider)
+        until_ms = epoch_ms(event.braked_until)
+        at_ms = epoch_ms(record.time)
+        self._brakes[lane] = trouble(self.brake(lane), at_ms=at_ms, until_ms=until_ms, code=event.error.code)
+
     def _file_settled(self, record: Recorded, event: e.Event) -> None:
         batch, file = self._find(record)
         if batch is not None and file is not None:
@@ -242,6 +348,7 @@ class FairScheduler:
             self._backlog.forget_finished(batch)
 
     def _file_retrying(self, record: Recorded, event: e.FileAttemptFailed) -> None:
+        self._went_wrong(record, event)
         self._wait_until(record, event.retry_at, "retrying")
 
     def _file_waiting(self, record: Recorded, event: e.FileWaiting) -> None:
@@ -264,7 +371,7 @@ class FairScheduler:
 
     def _batch_created(self, record: Recorded, event: e.BatchCreated) -> None:
         batch = self._backlog.open((record.tenant, record.batch_id))
-        batch.priority, batch.created_seq = event.priority, record.seq
+        batch.priority, batch.created_seq, batch.limit = event.priority, record.seq, event.limit
         if event.start_at is not None:
             self._backlog.set_start(batch, epoch_ms(event.start_at))
         if event.expires_at is not None:
@@ -309,6 +416,29 @@ class FairScheduler:
         batch.sealed, batch.cancelled, batch.completed = True, False, False
         self._backlog.refresh(batch)
 
+    def _batch_changed(self, record: Recorded, event: e.BatchChanged) -> None:
+        batch = self._find_batch(record)
+        if batch is None:
+            return
+        if "priority" in event.changed:
+            self._backlog.reprioritize(batch, event.priority)
+        if "limit" in event.changed:
+            self._backlog.set_limit(batch, event.limit)
+        if "start_at" in event.changed:
+            self._backlog.clear_start(batch)
+            if event.start_at is not None:
+                self._backlog.set_start(batch, epoch_ms(event.start_at))
+                self._backlog.refresh(batch)
+        if "expires_at" in event.changed:
+            batch.expires_ms = 0
+            if event.expires_at is not None:
+                self._backlog.set_alarm(batch, "", epoch_ms(event.expires_at))
+        for at_ms in filter(None, [batch.start_ms or batch.expires_ms]):
+            self._set_timer(batch, None, record.seq, rfc3339(at_ms))
+
+    def _limits_changed(self, record: Recorded, event: e.LimitsChanged) -> None:
+        self._backlog.set_limits(self._backlog.limits.after(event))
+
     def _batch_completed(self, record: Recorded, event: e.BatchCompleted) -> None:
         if batch := self._find_batch(record):
             batch.completed, batch.paused = True, False
@@ -339,29 +469,3 @@ class FairScheduler:
     def _set_timer(self, batch: BatchEntry, file_id: str | None, seq: int, at: str) -> None:
         timer = Timer(tenant=batch.tenant, batch_id=batch.batch_id, file_id=file_id, seq=seq)
         self._timers.append((timer, at))
-
-
-def _file_due(batch: BatchEntry, file_id: str) -> Due | None:
-    file = batch.files[file_id]
-    if file.doomed:
-        kind = "cancel"
-    elif file.status == "retrying":
-        kind = "retry"
-    elif file.status == "waiting":
-        kind = "deadline"
-    else:
-        return None
-    return Due(
-        kind=kind,
-        tenant=batch.tenant,
-        batch_id=batch.batch_id,
-        file_id=file_id,
-        seq=file.last_seq,
-        state=FileState(status=file.status, attempt=file.queued.attempt, queued=file.queued),
-    )
-
-
-def _batch_due(batch: BatchEntry) -> Due | None:
-    if batch.cancelled or batch.completed:
-        return None
-    return Due(kind="expiry", tenant=batch.tenant, batch_id=batch.batch_id)

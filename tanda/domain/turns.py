@@ -6,8 +6,8 @@ over batches. A turn is one file, so that every file costs the same and no defic
 The wheel has 13 places, 8 for interactive, 4 for normal, 1 for bulk; places of a priority that has
 nothing waiting are skipped. So every priority keeps its share however much is asked of the others,
 and a batch waits at most ``tenants * 13 * batches of its priority`` turns: nothing starves, and
-nothing needs ageing. Priorities compete within a tenant only: no tenant gains by calling all its
-work interactive.
+nothing needs to grow old for its turn. Priorities compete within a tenant only: no tenant gains by
+calling all its work interactive.
 """
 
 from collections import OrderedDict
@@ -54,27 +54,44 @@ class Turns:
 
     def __init__(self) -> None:
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
+        #: Tenants that are at their limit: their batches keep their places, and have no turn.
+        self._held: dict[str, _Tenant] = {}
 
     def __bool__(self) -> bool:
         return bool(self._tenants)
 
     def add(self, tenant: str, priority: Priority, batch_id: str) -> None:
         """Lets a batch take part, after those that already wait; one that does keeps its place."""
-        ring = self._tenants.get(tenant)
+        ring = self._ring(tenant)
         if ring is None:
             ring = self._tenants[tenant] = _Tenant()
         ring.waiting.setdefault(priority, OrderedDict()).setdefault(batch_id)
 
     def remove(self, tenant: str, priority: Priority, batch_id: str) -> None:
         """Lets a batch take part no longer, whether or not it did."""
-        ring = self._tenants.get(tenant)
+        ring = self._ring(tenant)
         if ring is None or priority not in ring.waiting:
             return
         ring.waiting[priority].pop(batch_id, None)
         if not ring.waiting[priority]:
             del ring.waiting[priority]
         if not ring.waiting:
-            del self._tenants[tenant]
+            self._tenants.pop(tenant, None)
+            self._held.pop(tenant, None)
+
+    def hold(self, tenant: str) -> None:
+        """Passes over a tenant from now on."""
+        if tenant in self._tenants:
+            self._held[tenant] = self._tenants.pop(tenant)
+
+    def free(self, tenant: str) -> None:
+        """Lets a held tenant take part again, after the others."""
+        if tenant in self._held:
+            self._tenants[tenant] = self._held.pop(tenant)
+
+    def next_tenant(self) -> str:
+        """Whose turn it will be."""
+        return next(iter(self._tenants))
 
     def next(self) -> tuple[str, str]:
         """The tenant and batch whose turn it is; it has its next one after all others'."""
@@ -83,15 +100,15 @@ class Turns:
         return tenant, ring.next()
 
     def keep(self) -> list[TenantTurns]:
-        """The order as plain values."""
+        """The order as plain values, held tenants last."""
         return [
             TenantTurns(tenant, ring.place, {priority: list(ids) for priority, ids in ring.waiting.items()})
-            for tenant, ring in self._tenants.items()
+            for tenant, ring in (*self._tenants.items(), *self._held.items())
         ]
 
     @classmethod
     def restore(cls, kept: list[TenantTurns]) -> "Turns":
-        """The same order again."""
+        """The same order again, with nobody held."""
         turns = cls()
         for tenant in kept:
             for priority, ids in tenant.waiting.items():
@@ -99,3 +116,6 @@ class Turns:
                     turns.add(tenant.tenant, priority, batch_id)
             turns._tenants[tenant.tenant].place = tenant.place
         return turns
+
+    def _ring(self, tenant: str) -> _Tenant | None:
+        return self._tenants.get(tenant) or self._held.get(tenant)

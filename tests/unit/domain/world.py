@@ -19,7 +19,8 @@ from tanda.contracts.work import WorkItem
 from tanda.domain import batch as of_batch
 from tanda.domain import file as of_file
 from tanda.domain.errors import Conflict, StateForbids
-from tanda.domain.fair import Due, FairScheduler
+from tanda.domain.due import Due
+from tanda.domain.fair import FairScheduler
 from tanda.domain.retries import decide_retry
 from tests.unit.domain.folding import BROKEN, BUSY, RESULTS, FoldedLog, complete_file, queue_file, start_file
 
