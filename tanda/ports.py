@@ -13,6 +13,7 @@ import msgspec
 from tanda.contracts.envelope import NewEvent, Recorded
 from tanda.contracts.http import Batch, BatchQuery, File, FileBlobs, FileQuery, Page, Stats
 from tanda.contracts.results import BlobRef
+from tanda.contracts.status import Presence, SchedulerStatus
 from tanda.contracts.work import Timer, WorkItem
 from tanda.domain.errors import Conflict
 
@@ -126,6 +127,26 @@ class Lease(Protocol):
         ...
 
     async def release(self, name: str, holder: str) -> None: ...
+
+
+class Board(Protocol):
+    """What the running services tell of themselves; forgotten within seconds, and no truth."""
+
+    async def tell(self, status: SchedulerStatus) -> None:
+        """The leading scheduler's word, in place of the one before."""
+        ...
+
+    async def hello(self, presence: Presence) -> None:
+        """A service is there; said again and again."""
+        ...
+
+    async def scheduler(self) -> SchedulerStatus | None:
+        """The last word of whoever leads; None where nobody has said anything lately."""
+        ...
+
+    async def services(self) -> list[Presence]:
+        """Who is there, by name and instance."""
+        ...
 
 
 class Signals(Protocol):

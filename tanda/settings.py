@@ -6,6 +6,7 @@ known one, so that a typing error cannot pass for a default.
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -21,6 +22,8 @@ _FOREIGN = frozenset(
         "TANDA_REAL_DATA",
     }
 )
+#: One token of a subject, short enough to have a prefix.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
 _FOREIGN_PREFIXES = ("TANDA_TEST_", "TANDA_BENCH_")
 
 
@@ -49,6 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     #: ``tenant:key,tenant:key``; empty is open mode, on loopback only.
     api_keys: str = ""
+    #: Tenants whose keys may also set limits and see the whole system, separated by commas; without any keys
+    #: everybody on this machine may.
+    operators: str = ""
 
     # -- the log
     #: EVENTS refuses new events beyond this size rather than forget old ones.
@@ -121,6 +127,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     projector_gather_s: float = 0.002
 
 
+def http_endpoints(settings: Settings) -> dict[str, str]:
+    """Where the ``http`` processor may post, by name; ValueError where the setting is no list of them."""
+    found: dict[str, str] = {}
+    for entry in filter(None, (one.strip() for one in settings.http_endpoints.split(","))):
+        name, equals, url = entry.partition("=")
+        if not equals or not _NAME.fullmatch(name) or not url.startswith(("http://", "https://")):
+            raise ValueError("TANDA_HTTP_ENDPOINTS must be name=url pairs, separated by commas.")
+        found[name] = url
+    return found
+
+
+def providers(settings: Settings) -> frozenset[str]:
+    """The outside providers that are configured, by the names that limits and lanes have."""
+    found = {f"http-{name}" for name in http_endpoints(settings)}
+    if settings.anthropic_api_key:
+        found.add("llm-anthropic")
+    if settings.openai_url:
+        found.add("llm-openai")
+    return frozenset(found)
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Reads and checks the settings; ValueError with one sentence where one is wrong."""
     known = {f"TANDA_{name.upper()}": name for name in Settings.__struct_fields__}
@@ -148,4 +175,5 @@ def check(settings: Settings) -> Settings:
         raise ValueError("TANDA_PACK_FILE_BYTES_MAX must not exceed TANDA_PACK_BYTES.")
     if settings.file_bytes_max > settings.upload_bytes_max:
         raise ValueError("TANDA_FILE_BYTES_MAX must not exceed TANDA_UPLOAD_BYTES_MAX.")
+    http_endpoints(settings)
     return settings

@@ -68,7 +68,7 @@ async def _work(
     )  # fmt: skip
     scheduler = Scheduler(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
-        blobs=blobs, settings=settings, name=name, lanes=lanes(sandbox),
+        board=connection.board, blobs=blobs, settings=settings, name=name, lanes=lanes(sandbox),
     )  # fmt: skip
     limits = {LANE_DEFAULT: settings.slots, LANE_QUICK: settings.work_group_max * GROUPS_AT_ONCE}
     runners = [

@@ -7,7 +7,7 @@ outcome, and whatever a lost queue has forgotten is released again by the sweep.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -15,17 +15,19 @@ import structlog
 from tanda.contracts import commands as c
 from tanda.contracts.envelope import NewEvent, Origin, Recorded, new_event
 from tanda.contracts.results import FileError
+from tanda.contracts.status import SchedulerStatus
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import rfc3339
-from tanda.contracts.work import LANE_DEFAULT
+from tanda.contracts.work import LANE_DEFAULT, provider_lane
 from tanda.domain import batch as batch_aggregate
 from tanda.domain import file as file_aggregate
 from tanda.domain.errors import StateForbids, Unavailable
 from tanda.domain.due import Due
 from tanda.domain.fair import FairScheduler
+from tanda.domain.fair_status import status_of
 from tanda.follower import Follower, Snapshots
-from tanda.ports import Blobs, Lease, Log, Timers, WorkQueue
-from tanda.settings import Settings
+from tanda.ports import Blobs, Board, Lease, Log, Timers, WorkQueue
+from tanda.settings import Settings, providers
 
 _log = structlog.get_logger("tanda.scheduler")
 
@@ -38,22 +40,24 @@ RELEASED_AGE_S = 5.0
 SWEEP_EVERY_S = 1.0
 #: How long the release waits for news at most; timers and due files are looked at this often.
 TICK_S = 0.5
+#: A provider's lane holds so many times what may run at once: the next call waits in the queue already.
+WINDOW_CALLS = 2
 TROUBLE_WAIT_S = 0.5
 
 
 class Fold:
     """``FairScheduler`` as the follower drives it; every chunk of news wakes the release."""
 
-    def __init__(self, lanes: Mapping[str, str]) -> None:
-        self._lanes = lanes
-        self.fair = FairScheduler(lanes)
+    def __init__(self, lanes: Mapping[str, str], providers: Collection[str], provider_limit: int) -> None:
+        self._given = (lanes, providers, provider_limit)
+        self.fair = FairScheduler(*self._given)
         self.news = asyncio.Event()
 
     def dump(self) -> bytes:
         return self.fair.dump()
 
     def restore(self, data: bytes) -> None:
-        self.fair = FairScheduler.restore(data, self._lanes)
+        self.fair = FairScheduler.restore(data, *self._given)
 
     def apply(self, records: Sequence[Recorded]) -> None:
         self.fair.apply_many(records)
@@ -64,19 +68,23 @@ class Scheduler:
     """Leads where it holds the lease; ``run`` never ends."""
 
     def __init__(
-        self, *, log: Log, work: WorkQueue, timers: Timers, lease: Lease, blobs: Blobs, settings: Settings,
-        name: str, lanes: Mapping[str, str], clock: Callable[[], float] = time.time,
+        self, *, log: Log, work: WorkQueue, timers: Timers, lease: Lease, board: Board, blobs: Blobs,
+        settings: Settings, name: str, lanes: Mapping[str, str], clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._log = log
         self._work = work
         self._timers = timers
         self._lease = lease
+        self._board = board
         self._blobs = blobs
         self._settings = settings
         self._name = name
         self._lanes = lanes
+        self._providers = providers(settings)
         self._clock = clock
         self._origin = Origin(source=f"/scheduler/{name}")
+        #: What each provider's lane was last told: calls at once, and its brake's end.
+        self._told: dict[str, tuple[int, int]] = {}
 
     async def run(self) -> None:
         """Waits for the lease, leads while it holds it, and begins again."""
@@ -113,7 +121,7 @@ class Scheduler:
 
     async def lead(self) -> None:
         """Folds the log and releases; ends only by an error or by being cancelled."""
-        fold = Fold(self._lanes)
+        fold = Fold(self._lanes, self._providers, self._settings.provider_limit)
         follower = Follower(self._log, Snapshots(self._blobs, "scheduler"), fold, self._settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(follower.run())
@@ -132,8 +140,8 @@ class Scheduler:
     async def _release_for_ever(self, fold: Fold, caught_up: asyncio.Event) -> None:
         """Nothing is released before the fold has caught up: what is settled by now is not work."""
         await caught_up.wait()
-        # A leader that begins does not know what the queue has lost, so that everything is put again.
-        await self._sweep_all(fold.fair)
+        # A leader that begins knows neither what another has released nor what the queue has lost.
+        await self._take_over(fold.fair)
         swept_at = self._clock()
         while True:
             with suppress(TimeoutError):
@@ -143,7 +151,9 @@ class Scheduler:
                 await self.release(fold.fair)
                 if self._clock() - swept_at >= SWEEP_EVERY_S:
                     swept_at = self._clock()
+                    self._told.clear()
                     await self._sweep(fold.fair)
+                    await self._board.tell(self._status(fold.fair))
             except Unavailable as error:
                 _log.warning("a server does not answer, releasing later", error=str(error))
                 await asyncio.sleep(TROUBLE_WAIT_S)
@@ -153,8 +163,9 @@ class Scheduler:
         now_ms = int(self._clock() * 1000)
         for tenant, batch_id in fair.withdrawn():
             await self._work.drop(tenant, batch_id)
-        for lane in dict.fromkeys([LANE_DEFAULT, *self._lanes.values()]):
-            room = self._settings.window - fair.in_flight(lane)
+        for lane in self._all_lanes():
+            await self._tell_lane(fair, lane, now_ms)
+            room = self._window(fair, lane) - fair.in_flight(lane)
             if room > 0 and (items := fair.release(now_ms, room, lane)):
                 await self._work.put(items)
         for timer, at in fair.timers():
@@ -162,12 +173,38 @@ class Scheduler:
         if due := fair.due(now_ms):
             await self._do(due, now_ms)
 
-    async def _sweep_all(self, fair: FairScheduler) -> None:
+    def _all_lanes(self) -> list[str]:
+        own = [LANE_DEFAULT, *self._lanes.values()]
+        return list(dict.fromkeys([*own, *(provider_lane(one) for one in sorted(self._providers))]))
+
+    def _window(self, fair: FairScheduler, lane: str) -> int:
+        """Released and not settled; of a provider's lane the next calls are at hand, and no more."""
+        allowed = fair.allowed(lane)
+        return self._settings.window if allowed is None else WINDOW_CALLS * allowed
+
+    async def _tell_lane(self, fair: FairScheduler, lane: str, now_ms: int) -> None:
+        """Sees that the queue itself holds a provider's limit and brake, whoever takes from it."""
+        allowed = fair.allowed(lane)
+        if allowed is None or self._told.get(lane) == (allowed, fair.brake(lane).until_ms):
+            return
+        until_ms = fair.brake(lane).until_ms
+        await self._work.limit(lane, allowed)
+        if until_ms > now_ms:
+            await self._work.brake(lane, rfc3339(until_ms))
+        self._told[lane] = (allowed, until_ms)
+
+    async def _take_over(self, fair: FairScheduler) -> None:
         while True:
             try:
-                return await self._work.put(fair.outstanding(int(self._clock() * 1000), 0))
+                now_ms = int(self._clock() * 1000)
+                fair.adopt(await self._work.present(), now_ms)
+                return await self._work.put(fair.outstanding(now_ms, 0))
             except Unavailable:
                 await asyncio.sleep(TROUBLE_WAIT_S)
+
+    def _status(self, fair: FairScheduler) -> SchedulerStatus:
+        now_ms = int(self._clock() * 1000)
+        return status_of(fair, self._all_lanes(), leader=self._name, now_ms=now_ms)
 
     async def _sweep(self, fair: FairScheduler) -> None:
         """Puts back what the queue may have lost; what it still has stays there once."""

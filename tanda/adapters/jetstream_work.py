@@ -21,8 +21,9 @@ from nats.errors import NoRespondersError
 from tanda.adapters.jetstream import ensure_stream
 from tanda.adapters.nats_connection import ApiError, EventClient, api, check_error, request, retry, send
 from tanda.contracts.codec import encode
-from tanda.contracts.subjects import BATCH_TOKEN, timer_subjects, work_batch_all, work_subject
-from tanda.contracts.work import Timer, WorkItem
+from tanda.contracts.subjects import BATCH_TOKEN, WORK_ALL, timer_subjects, work_batch_all, work_subject
+from tanda.contracts.times import epoch_ms
+from tanda.contracts.work import Timer, WorkItem, lane_provider
 from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
 
@@ -41,6 +42,7 @@ PULL_GRACE_S = 1.0
 _ALREADY_THERE = 10077
 _WRONG_LAST = 10071
 _NOT_FOUND = (10014, 10059)
+_LONG_AGO = "1970-01-01T00:00:00Z"
 
 
 def work_config(settings: Settings) -> dict[str, Any]:
@@ -141,8 +143,11 @@ class Pulls:
         await send(self._client, subject, body, reply=self._inbox)
 
     async def _open(self) -> None:
-        body = {"stream_name": self._stream, "config": self._config | {"durable_name": self._durable}}
-        await api(self._client, f"CONSUMER.DURABLE.CREATE.{self._stream}.{self._durable}", body)
+        """A consumer that is there stays as it is: its limit and its brake are the scheduler's."""
+        try:
+            await api(self._client, f"CONSUMER.INFO.{self._stream}.{self._durable}")
+        except ApiError:
+            await put_consumer(self._client, self._stream, self._durable, self._config)
         self._inbox = self._client.new_inbox()
         self._arrived = asyncio.Queue()
         self._requested = 0
@@ -155,6 +160,12 @@ class Pulls:
                 await self._subscription.unsubscribe()
         self._subscription = None
         self._requested = 0
+
+
+async def put_consumer(client: EventClient, stream: str, durable: str, config: dict[str, Any]) -> None:
+    """Creates a durable consumer, or brings it to a configuration."""
+    body = {"stream_name": stream, "config": config | {"durable_name": durable}}
+    await api(client, f"CONSUMER.DURABLE.CREATE.{stream}.{durable}", body)
 
 
 class JetStreamDelivery:
@@ -211,7 +222,7 @@ class JetStreamWork:
     async def take(self, lane: str, limit: int, wait_s: float) -> list[JetStreamDelivery]:
         pulls = self._lanes.get(lane)
         if pulls is None:
-            pulls = self._lanes[lane] = Pulls(self._client, WORK, f"runners-{lane}", self._consumer(lane))
+            pulls = self._lanes[lane] = Pulls(self._client, WORK, _durable(lane), self._consumer(lane))
         try:
             messages = await pulls.take(limit, wait_s)
         except ApiError as error:
@@ -226,10 +237,57 @@ class JetStreamWork:
             "deliver_policy": "all",
             "ack_policy": "explicit",
             "ack_wait": int(self._settings.lease_s * 10**9),
-            "max_ack_pending": ACKS_PENDING_MAX,
+            "max_ack_pending": ACKS_PENDING_MAX if lane_provider(lane) is None else self._settings.provider_limit,
             "max_deliver": -1,
             "num_replicas": self._settings.replicas,
         }
+
+    async def present(self) -> list[tuple[str, str, str]]:
+        """By the subjects that hold a message: one that is being worked on is still there."""
+        found: list[tuple[str, str, str]] = []
+        while True:
+            query = {"subjects_filter": WORK_ALL, "offset": len(found)}
+            try:
+                info = await api(self._client, f"STREAM.INFO.{WORK}", query)
+            except ApiError as error:
+                raise Unavailable("nats", f"the work queue is not there: {error}") from error
+            subjects = info["state"].get("subjects") or {}
+            found += [_item_of(subject) for subject in subjects]
+            if not subjects or len(found) >= info.get("total", 0):
+                return found
+
+    async def limit(self, lane: str, at_once: int) -> None:
+        """JetStream itself counts what is in the hands of all runners: never one more, whoever asks."""
+        config = await self._configured(lane)
+        if config.get("max_ack_pending") != at_once:
+            await self._configure(lane, config | {"max_ack_pending": at_once})
+
+    async def brake(self, lane: str, until: str) -> None:
+        config = await self._configured(lane)
+        if epoch_ms(config.get("pause_until") or _LONG_AGO) < epoch_ms(until):
+            await self._call(f"CONSUMER.PAUSE.{WORK}.{_durable(lane)}", {"pause_until": until})
+
+    async def _configured(self, lane: str) -> dict[str, Any]:
+        """The consumer's configuration as it stands; it is made where it is not there."""
+        try:
+            return (await api(self._client, f"CONSUMER.INFO.{WORK}.{_durable(lane)}"))["config"]
+        except ApiError as error:
+            if error.code not in _NOT_FOUND:
+                raise Unavailable("nats", f"a lane does not answer: {error}") from error
+        await self._configure(lane, self._consumer(lane))
+        return self._consumer(lane)
+
+    async def _configure(self, lane: str, config: dict[str, Any]) -> None:
+        try:
+            await put_consumer(self._client, WORK, _durable(lane), config)
+        except ApiError as error:
+            raise Unavailable("nats", f"a lane cannot be set up: {error}") from error
+
+    async def _call(self, name: str, body: dict[str, Any]) -> None:
+        try:
+            await api(self._client, name, body)
+        except ApiError as error:
+            raise Unavailable("nats", f"{name} was refused: {error}") from error
 
     async def drop(self, tenant: str, batch_id: str) -> None:
         try:
@@ -335,6 +393,16 @@ class JetStreamLease:
         if "Status" in headers:
             return None
         return int(headers["Nats-Sequence"]), msgspec.json.decode(message.data)["holder"]
+
+
+def _durable(lane: str) -> str:
+    return f"runners-{lane}"
+
+
+def _item_of(subject: str) -> tuple[str, str, str]:
+    """Tenant, batch and file of a work item's subject."""
+    _, _, tenant, batch_id, file_id = subject.split(".")
+    return tenant, batch_id, file_id
 
 
 def _subject(item: WorkItem) -> str:

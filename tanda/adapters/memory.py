@@ -12,6 +12,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, recorded
+from tanda.contracts.status import Presence, SchedulerStatus
 from tanda.contracts.subjects import work_subject
 from tanda.contracts.times import epoch_ms
 from tanda.contracts.work import Timer, WorkItem
@@ -114,9 +115,18 @@ class MemoryDelivery:
 class MemoryWork:
     """``ports.WorkQueue``: items by subject, each free or lent until a moment."""
 
-    def __init__(self, lease_s: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        lease_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._lease_s = lease_s
         self._clock = clock
+        self._wall_clock = wall_clock
+        self._limits: dict[str, int] = {}
+        #: By lane, in seconds since the epoch.
+        self._brakes: dict[str, float] = {}
         self._items: OrderedDict[str, WorkItem] = OrderedDict()
         self._free_at: dict[str, float] = {}
         self._changed = asyncio.Event()
@@ -137,7 +147,7 @@ class MemoryWork:
                 for subject in free:
                     self.lend(subject)
                 return [MemoryDelivery(self, subject, self._items[subject]) for subject in free]
-            wake_s = min([deadline, *self._lent_until(lane)]) - self._clock()
+            wake_s = min(min([deadline, *self._lent_until(lane)]) - self._clock(), self._braked_s(lane))
             if self._clock() >= deadline:
                 return []
             self._changed.clear()
@@ -150,6 +160,21 @@ class MemoryWork:
             if self._free_at[subject] <= now:
                 self.remove(subject)
 
+    async def present(self) -> list[tuple[str, str, str]]:
+        return [(item.tenant, item.batch_id, item.file_id) for item in self._items.values()]
+
+    async def limit(self, lane: str, at_once: int) -> None:
+        self._limits[lane] = at_once
+        self._changed.set()
+
+    async def brake(self, lane: str, until: str) -> None:
+        self._brakes[lane] = max(self._brakes.get(lane, 0.0), epoch_ms(until) / 1000)
+
+    def _braked_s(self, lane: str) -> float:
+        """Seconds until a lane's brake ends; for ever where there is none to wait for."""
+        left_s = self._brakes.get(lane, 0.0) - self._wall_clock()
+        return left_s if left_s > 0 else float("inf")
+
     def lend(self, subject: str, lease_s: float | None = None) -> None:
         """Keeps an item from others for a lease."""
         if subject in self._items:
@@ -160,10 +185,16 @@ class MemoryWork:
         """Takes an item off the queue."""
         self._items.pop(subject, None)
         self._free_at.pop(subject, None)
+        self._changed.set()
 
     def _free(self, lane: str) -> list[str]:
         now = self._clock()
-        return [one for one in self._items if one.startswith(f"work.{lane}.") and self._free_at[one] <= now]
+        mine = [one for one in self._items if one.startswith(f"work.{lane}.")]
+        free = [one for one in mine if self._free_at[one] <= now]
+        if self._braked_s(lane) != float("inf"):
+            return []
+        room = self._limits.get(lane, len(mine)) - (len(mine) - len(free))
+        return free[: max(room, 0)]
 
     def _lent_until(self, lane: str) -> list[float]:
         return [at for one, at in self._free_at.items() if one.startswith(f"work.{lane}.")]
@@ -213,6 +244,26 @@ class MemoryLease:
     async def release(self, name: str, holder: str) -> None:
         if self._held.get(name, ("", 0.0))[0] == holder:
             del self._held[name]
+
+
+class MemoryBoard:
+    """``ports.Board``; what was told is there for as long as the process is."""
+
+    def __init__(self) -> None:
+        self._scheduler: SchedulerStatus | None = None
+        self._services: dict[tuple[str, str], Presence] = {}
+
+    async def tell(self, status: SchedulerStatus) -> None:
+        self._scheduler = status
+
+    async def hello(self, presence: Presence) -> None:
+        self._services[presence.name, presence.instance] = presence
+
+    async def scheduler(self) -> SchedulerStatus | None:
+        return self._scheduler
+
+    async def services(self) -> list[Presence]:
+        return [presence for _, presence in sorted(self._services.items())]
 
 
 class MemorySignals:

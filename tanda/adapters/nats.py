@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from tanda.adapters.jetstream import JetStreamLog
+from tanda.adapters.jetstream_board import JetStreamBoard
 from tanda.adapters.jetstream_work import JetStreamLease, JetStreamTimers, JetStreamWork
 from tanda.adapters.nats_connection import ApiError, EventClient, NatsSignals, open_client, retry
 from tanda.domain.errors import Unavailable
@@ -25,6 +26,7 @@ class Connection:
         self.work = JetStreamWork(client, settings)
         self.timers = JetStreamTimers(client, settings)
         self.lease = JetStreamLease(client, settings)
+        self.board = JetStreamBoard(client, settings)
         self.signals = NatsSignals(client)
         self._ensuring: asyncio.Task[None] | None = None
         client.reconnected.append(self._ensure_again)
@@ -45,6 +47,7 @@ class Connection:
         await self.work.ensure()
         await self.timers.ensure()
         await self.lease.ensure()
+        await self.board.ensure()
 
     async def ready(self) -> None:
         """Returns where the log answers; Unavailable where it does not."""

@@ -239,9 +239,7 @@ class FairScheduler:
 
     def next_ms(self) -> int | None:
         """When to ask ``release`` and ``due`` again at the latest, though no event comes."""
-        times = [brake.until_ms for brake in self._brakes.values() if brake.until_ms]
-        alarm = self._backlog.next_ms()
-        return min(times if alarm is None else [alarm, *times], default=None)
+        return self._backlog.next_ms()
 
     def due(self, now_ms: int, limit: int = DUE_MAX) -> list[Due]:
         """What is to be done now; named again after ``DUE_AGAIN_MS`` unless the log tells it is done."""

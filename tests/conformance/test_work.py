@@ -9,14 +9,15 @@ from secrets import token_hex
 
 import pytest
 
-from tanda.adapters.memory import MemoryLease, MemorySignals, MemoryTimers, MemoryWork
+from tanda.adapters.memory import MemoryBoard, MemoryLease, MemorySignals, MemoryTimers, MemoryWork
 from tanda.adapters.nats import connect
 from tanda.adapters.nats_connection import api
 from tanda.contracts.results import BlobRef
+from tanda.contracts.status import LaneStatus, Presence, SchedulerStatus
 from tanda.contracts.times import rfc3339
-from tanda.contracts.work import Timer, WorkItem
+from tanda.contracts.work import Timer, WorkItem, provider_lane
 from tanda.domain.errors import Unavailable
-from tanda.ports import Delivery, Lease, Signals, Timers, WorkQueue
+from tanda.ports import Board, Delivery, Lease, Signals, Timers, WorkQueue
 from tests.stack import Stack
 
 LEASE_S = 1.0
@@ -29,6 +30,7 @@ class Ports:
     timers: Timers
     lease: Lease
     signals: Signals
+    board: Board
 
 
 @pytest.fixture(scope="module", params=["memory", "jetstream"])
@@ -36,11 +38,13 @@ async def ports(
     request: pytest.FixtureRequest, servers: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Ports]:
     if request.param == "memory":
-        yield Ports(MemoryWork(LEASE_S), MemoryTimers(), MemoryLease(), MemorySignals())
+        yield Ports(MemoryWork(LEASE_S), MemoryTimers(), MemoryLease(), MemorySignals(), MemoryBoard())
         return
     settings = servers.settings(tmp_path_factory.mktemp("work"), lease_s=str(LEASE_S))
     connection = await connect(settings, "test")
-    yield Ports(connection.work, connection.timers, connection.lease, connection.signals)
+    yield Ports(
+        connection.work, connection.timers, connection.lease, connection.signals, connection.board
+    )  # fmt: skip
     await connection.close()
 
 
@@ -138,6 +142,58 @@ async def test_dropping_a_batch_leaves_the_others(ports: Ports, tenant: str, lan
     assert await ports.work.take(lane, 5, 0.2) == []
 
 
+async def test_present_is_what_is_queued_or_in_hands(ports: Ports, tenant: str, lane: str) -> None:
+    """A leader that begins learns from it what another one has released."""
+    await ports.work.put(items(tenant, lane, 3))
+    taken = await take(ports.work, lane, 2)
+    await taken[0].done()
+
+    async def present() -> set[str]:
+        return {file for owner, _, file in await ports.work.present() if owner == tenant}
+
+    left = {f"fil_{number}" for number in range(3)} - {taken[0].item.file_id}
+    deadline = time.monotonic() + DEADLINE_S
+    while await present() != left and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    assert await present() == left
+    await ports.work.drop(tenant, "bat_1")
+    await taken[1].done()
+
+
+async def test_a_lane_never_has_more_in_hands_than_its_limit(ports: Ports, tenant: str) -> None:
+    """However many ask; one that is done makes room for the next, and a new limit holds at once."""
+    lane = provider_lane(f"http-{token_hex(4)}")
+    await ports.work.put(items(tenant, lane, 6))
+    await ports.work.limit(lane, 2)
+    first = await take(ports.work, lane, 2)
+    assert await ports.work.take(lane, 5, 0.3) == []
+    await first[0].done()
+    second = await take(ports.work, lane, 1)
+    assert await ports.work.take(lane, 5, 0.3) == []
+    await ports.work.limit(lane, 4)
+    third = await take(ports.work, lane, 2)
+    assert len({one.item.file_id for one in (*first, *second, *third)}) == 5
+    for one in (first[1], *second, *third):
+        await one.done()
+    (last,) = await take(ports.work, lane, 1)
+    await last.done()
+
+
+async def test_a_braked_lane_gives_out_nothing_until_its_time(ports: Ports, tenant: str) -> None:
+    """Also to who was waiting before; the latest time wins, and a new limit does not end the brake."""
+    lane = provider_lane(f"http-{token_hex(4)}")
+    waiting = asyncio.create_task(ports.work.take(lane, 1, DEADLINE_S))
+    until = time.time() + 1.2
+    await ports.work.brake(lane, rfc3339(int(until * 1000)))
+    await ports.work.brake(lane, rfc3339(int(until * 1000) - 900))
+    await ports.work.limit(lane, 1)
+    await ports.work.put(items(tenant, lane, 1))
+    taken = list(await waiting) or await take(ports.work, lane, 1)
+    # JetStream ends a pause some milliseconds early or late, never the whole of it.
+    assert time.time() >= until - 0.05
+    await taken[0].done()
+
+
 async def test_a_timer_rings_when_it_is_due(ports: Ports, tenant: str) -> None:
     """Past times ring at once, later ones later; the newest setting of a file wins."""
     file = Timer(tenant=tenant, batch_id="bat_1", file_id="fil_1", seq=4)
@@ -173,6 +229,28 @@ async def test_a_lease_is_there_again_after_a_restart(servers: Stack, tmp_path: 
         await connection.lease.hold("restarted", "a")
     assert await connection.lease.hold("restarted", "a")
     await connection.close()
+
+
+async def test_the_board_has_the_newest_word_of_each(ports: Ports) -> None:
+    """The scheduler's in place of the one before, and one for each instance of a service."""
+    instance = token_hex(4)
+    await ports.board.hello(Presence(name="worker", instance=instance, at="2026-11-21T05:13:00.000Z"))
+    newest = Presence(name="worker", instance=instance, at="2026-11-21T05:13:05.000Z")
+    await ports.board.hello(newest)
+    statuses = [
+        SchedulerStatus(
+            leader=instance, at=newest.at, position=position, unfinished_batches=1, queued=2, in_flight=3,
+            lanes=[LaneStatus(name="main", in_flight=3, queued=2)], reasons={"bat_1": "limit"},
+        )
+        for position in (1, 2)
+    ]  # fmt: skip
+    for status in statuses:
+        await ports.board.tell(status)
+    deadline = time.monotonic() + DEADLINE_S
+    while await ports.board.scheduler() != statuses[-1] and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    assert await ports.board.scheduler() == statuses[-1]
+    assert [one for one in await ports.board.services() if one.instance == instance] == [newest]
 
 
 async def test_a_signal_reaches_who_listens(ports: Ports) -> None:

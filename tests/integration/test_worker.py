@@ -12,7 +12,7 @@ from services.worker.outcomes import Outcomes
 from services.worker.runner import Runner
 from services.worker.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import Scheduler
-from tanda.adapters.memory import MemoryLease, MemoryLog, MemoryTimers, MemoryWork
+from tanda.adapters.memory import MemoryBoard, MemoryLease, MemoryLog, MemoryTimers, MemoryWork
 from tanda.adapters.memory_blobs import MemoryBlobs
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
@@ -52,6 +52,7 @@ class House:
 
     def scheduler(self, name: str = "a") -> None:
         scheduler = Scheduler(
+            board=MemoryBoard(),
             log=self.log, work=self.work, timers=self.timers, lease=self.lease, blobs=self.blobs,
             settings=self.settings, name=name, lanes={"noop": LANE_QUICK},
         )  # fmt: skip
