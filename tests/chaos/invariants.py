@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-from tanda.adapters.nats import connect
+from tanda.adapters.nats import Connection, connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.results import BlobRef
 from tanda.settings import from_environment
 from tests.running import Running
+
+#: Sources are archived after the batch is finished, and this much later at most.
+ARCHIVED_S_MAX = 120.0
 
 #: A file by its processor and name, and what came of it: the event and the digest of its result.
 Named = tuple[str | None, str]
@@ -52,7 +55,7 @@ async def check(
     connection = await connect(settings, "invariants")
     blobs = S3Blobs(settings)
     try:
-        events = [one async for chunk in connection.log.read() for one in chunk]
+        events = await read_settled(connection, stack, frozenset(batch_ids := list(batch_ids)))
         check_contiguous(events)
         by_batch: dict[str, list[Recorded]] = defaultdict(list)
         for one in events:
@@ -71,6 +74,24 @@ async def check(
         verified = stack.tanda("replay", "--all", "--verify")
         assert verified.returncode == 0, f"views differ from the log: {verified.stdout}{verified.stderr}"
     return events
+
+
+async def read_settled(connection: Connection, stack: Running, batch_ids: frozenset[str]) -> list[Recorded]:
+    """The whole log, once each completed file of the batches is archived: until then sources move."""
+
+    async def read() -> list[Recorded] | None:
+        events = [one async for chunk in connection.log.read() for one in chunk]
+        completed: set[str] = set()
+        archived: set[str] = set()
+        for one in events:
+            event: Any = one.event
+            if one.name == "FileCompleted" and one.batch_id in batch_ids:
+                completed.add(str(one.file_id))
+            elif one.name == "SourcesArchived":
+                archived |= set(event.sources)
+        return events if completed <= archived else None
+
+    return await stack.until(read, ARCHIVED_S_MAX)
 
 
 def check_contiguous(events: list[Recorded]) -> None:
