@@ -8,7 +8,7 @@ UV_VERSION := 0.13.8
 FILES ?=
 TESTS ?= tests
 
-.PHONY: help install run up test check format bench chaos docs clean
+.PHONY: help install run up test check format bench chaos sim docs clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,8 +39,12 @@ format: install ## bring the code into the house's form
 bench: install ## measure the pipeline, the replay and the live stream beside the servers' own limits
 	@$(BIN)/python -m bench
 
-chaos: install ## the longer chaos run: CHAOS_ROUNDS kills (40 by default)
-	@TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos --timeout=3600
+chaos: install ## the longer chaos run: CHAOS_FAULTS faults over CHAOS_FILES files by CHAOS_SEED, then CHAOS_ROUNDS kills
+	@CHAOS_FAULTS=$${CHAOS_FAULTS:-100} CHAOS_FILES=$${CHAOS_FILES:-5000} TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} \
+	  $(BIN)/python -m pytest tests/chaos
+
+sim: install ## the simulation over SEEDS stories (10000 by default), and the bugs planted in it
+	@TANDA_TEST_EXAMPLES=$${SEEDS:-10000} $(BIN)/python -m pytest tests/unit/domain/test_simulation.py tests/unit/domain/test_planted.py
 
 docs: install ## write the generated pages again
 	@$(BIN)/python -m tests.house.events_page
