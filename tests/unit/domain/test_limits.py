@@ -186,10 +186,7 @@ def test_an_expiry_is_changed_and_taken_away() -> None:
     seed=st.randoms(use_true_random=False),
 )  # fmt: skip
 def test_no_limit_is_ever_passed_and_nothing_is_forgotten(
-    batches: list[tuple[str, str, int, int | None]],
-    of_tenant: int | None,
-    of_processor: int | None,
-    seed: Any,
+    batches: list[tuple[str, str, int, int | None]], of_tenant: int | None, of_processor: int | None, seed: Any
 ) -> None:
     """For any batches and limits, changed and restored on the way: within all limits, and all run in the end."""
     story = Story()
