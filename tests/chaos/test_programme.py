@@ -54,6 +54,6 @@ async def test_no_fault_costs_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
         with capsys.disabled():
             print("\n".join(table(injected, outcome_times(events))))
             print(
-                f"{work.files} files, {len(work.batches)} batches, {len(events)} events: every invariant holds"
+                f"{work.files} files, {len(work.batches)} batches, {len(events)} events: all invariants hold"
             )
             print(f"commands: {work.commands}", flush=True)
