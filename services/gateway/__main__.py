@@ -20,6 +20,7 @@ from services.gateway.app import create_app
 from services.gateway.deps import PROCESSORS, Deps
 from services.gateway.live.hub import Hub
 from tanda import telemetry
+from tanda.adapters.bulk import PostgresBulk
 from tanda.adapters.idempotency import PostgresIdempotency
 from tanda.adapters.migrations import migrate
 from tanda.adapters.nats import connect
@@ -173,6 +174,8 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
         blobs=blobs,
         views=PostgresViews(pool),
         signals=connection.signals,
+        board=connection.board,
+        bulk=PostgresBulk(pool),
         idempotency=idempotency,
         results=ResultsCache(connection.log, blobs, Path(settings.data) / "spool" / "results"),
         checks={"nats": connection.ready, "postgres": postgres_ready, "s3": blobs.ready},

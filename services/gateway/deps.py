@@ -13,13 +13,15 @@ from services.gateway.access import Caller
 from services.gateway.answers import Answer
 from services.gateway.batches.accept import Accept
 from services.gateway.batches.positions import ViewPositions
+from services.gateway.control.bulk import BulkActions
+from services.gateway.control.reasons import Reasons
 from services.gateway.idempotency import Idempotency, Outcome, once
 from services.gateway.live.hub import Hub
 from services.gateway.metrics import Metrics
 from services.gateway.upload.body import GRACE_S
 from services.gateway.upload.intake import Intake
 from tanda.contracts import ids
-from tanda.ports import Blobs, Log, Signals, Views
+from tanda.ports import Blobs, Board, BulkStore, Log, Signals, Views
 from tanda.results import ResultsCache
 from tanda.settings import Settings
 
@@ -40,6 +42,8 @@ class Deps(msgspec.Struct, kw_only=True):
     blobs: Blobs
     views: Views
     signals: Signals
+    board: Board
+    bulk: BulkStore
     idempotency: Idempotency
     results: ResultsCache
     #: By dependency: returns where it answers, raises where it does not.
@@ -68,6 +72,8 @@ class Gateway:
         self.intake = Intake(deps.settings, deps.blobs, deps.body_grace_s)
         self.positions = ViewPositions(deps.views, deps.signals)
         self.hub = Hub(deps.log, deps.settings)
+        self.reasons = Reasons(deps.board)
+        self.bulk = BulkActions(deps.bulk, deps.views, self.accept, deps.now_ms)
 
     def new_batch_id(self) -> str:
         return ids.make_id(ids.BATCH, self.now_ms(), os.urandom(10))

@@ -237,7 +237,9 @@ class JetStreamWork:
             "deliver_policy": "all",
             "ack_policy": "explicit",
             "ack_wait": int(self._settings.lease_s * 10**9),
-            "max_ack_pending": ACKS_PENDING_MAX if lane_provider(lane) is None else self._settings.provider_limit,
+            "max_ack_pending": ACKS_PENDING_MAX
+            if lane_provider(lane) is None
+            else self._settings.provider_limit,
             "max_deliver": -1,
             "num_replicas": self._settings.replicas,
         }

@@ -13,9 +13,8 @@ from tanda.adapters.memory import MemoryBoard, MemoryLease, MemorySignals, Memor
 from tanda.adapters.nats import connect
 from tanda.adapters.nats_connection import api
 from tanda.contracts.results import BlobRef
-from tanda.contracts.status import LaneStatus, Presence, SchedulerStatus
 from tanda.contracts.times import rfc3339
-from tanda.contracts.work import Timer, WorkItem, provider_lane
+from tanda.contracts.work import LaneStatus, Presence, SchedulerStatus, Timer, WorkItem, provider_lane
 from tanda.domain.errors import Unavailable
 from tanda.ports import Board, Delivery, Lease, Signals, Timers, WorkQueue
 from tests.stack import Stack

@@ -14,6 +14,7 @@ from tanda.contracts.http import OpenBatch
 from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.filetypes import FileType, safe_name
+from tanda.domain.scheduling.limits import LIMIT_MAX
 
 AUTO = "auto"
 #: Repeated in every ``FileQueued``, so kept small; a message of the log has 256 kB.
@@ -38,6 +39,8 @@ def batch_fields(form: Form) -> OpenBatch:
         values["tags"] = _tags(form.fields["tags"])
     for name in [name for name, value in values.items() if value == ""]:
         del values[name]  # a browser sends the inputs that nobody filled in
+    if str(values.get("limit", "")).isdecimal():
+        values["limit"] = int(values["limit"])
     try:
         return msgspec.convert(values, OpenBatch)
     except msgspec.ValidationError as error:
@@ -52,8 +55,9 @@ def create_command(
         *_checks(fields, processors),
         *_size_error("options", fields.options, OPTIONS_BYTES_MAX),
         *_size_error("metadata", fields.metadata, METADATA_BYTES_MAX),
+        *limit_error("limit", fields.limit),
     ]
-    times = {name: _time(name, getattr(fields, name), errors) for name in ("start_at", "expires_at")}
+    times = {name: time_field(name, getattr(fields, name), errors) for name in ("start_at", "expires_at")}
     if errors:
         raise InvalidFields(*errors)
     return c.CreateBatch(
@@ -67,6 +71,7 @@ def create_command(
         tags=list(dict.fromkeys(fields.tags)),
         open=is_open,
         owner=fields.owner,
+        limit=fields.limit,
     )
 
 
@@ -145,7 +150,15 @@ def _size_error(name: str, value: dict[str, Any], bytes_max: int) -> list[tuple[
     return [(name, f"at most {bytes_max:,} bytes of JSON")]
 
 
-def _time(name: str, text: str | None, errors: list[tuple[str, str]]) -> str | None:
+def limit_error(name: str, value: int | None) -> list[tuple[str, str]]:
+    """What is wrong with a limit, if anything."""
+    if value is None or 1 <= value <= LIMIT_MAX:
+        return []
+    return [(name, f"1 to {LIMIT_MAX:,}")]
+
+
+def time_field(name: str, text: str | None, errors: list[tuple[str, str]]) -> str | None:
+    """A time as the log has it; what is wrong with it goes to the errors."""
     if text is None:
         return None
     try:

@@ -6,14 +6,14 @@ is forgotten at its ``BatchCompleted``, with its priority and its expiry; what i
 runs as normal.
 
 The rules. Nothing is released before the seal, before ``start_at``, while paused, or after a cancel;
-who comes first among the rest is ``tanda.domain.turns``. A released file is in flight until the log
+who comes first among the rest is ``turns``. A released file is in flight until the log
 tells its outcome. What was released but not started goes back into its queue when the batch is
 paused. After a cancel every file that does not run is due to be cancelled, and stays so even if
 other files of the batch are retried. A lane is a queue of its own, with its own window.
 
 A file is released only while its batch, its tenant and its processor are below their limits. An outside
 provider is a lane of its own: so many calls at once as its limit and its brake allow, and none while it
-is braked (``tanda.domain.limits``). Limits are changed by events like everything else.
+is braked (``limits``). Limits are changed by events like everything else.
 
 Only releases are not in the log. A scheduler that lost them releases again what was not started,
 which is harmless: the work queue holds a file once, and the log takes one outcome.
@@ -28,10 +28,18 @@ from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.contracts.work import LANE_DEFAULT, Timer, WorkItem, lane_provider, provider_lane
-from tanda.domain.backlog import Backlog, BatchEntry, BatchKey, FileEntry, Kept, move_source, work_item
-from tanda.domain.due import Due, batch_due, file_due
-from tanda.domain.limits import NO_BRAKE, Brake, Limits, allowed, success, trouble
-from tanda.domain.providers import provider_of
+from tanda.domain.scheduling.backlog import (
+    Backlog,
+    BatchEntry,
+    BatchKey,
+    FileEntry,
+    Kept,
+    move_source,
+    work_item,
+)
+from tanda.domain.scheduling.due import Due, batch_due, file_due
+from tanda.domain.scheduling.limits import NO_BRAKE, Brake, Limits, allowed, success, trouble
+from tanda.domain.scheduling.providers import provider_of
 
 #: What ``due`` named and nobody did is named again after this time; longer than any append takes
 #: (``append_timeout_s``), so that two answers to one alarm are rare, and the log refuses the second.
@@ -154,7 +162,7 @@ class FairScheduler:
         return withdrawn
 
     def adopt(self, released: Iterable[tuple[str, str, str]], now_ms: int) -> None:
-        """Counts files (tenant, batch, file) as in flight that the work queue holds from another's release."""
+        """Counts files (tenant, batch, file) as in flight that the work queue holds from another's time."""
         for tenant, batch_id, file_id in released:
             batch = self._backlog.batches.get((tenant, batch_id))
             file = batch.files.get(file_id) if batch else None
@@ -227,7 +235,9 @@ class FairScheduler:
         if batch.flying:
             return None
         lanes = {lane for lane, _ in tracks}
-        full = all((most := self.allowed(lane)) is not None and self.in_flight(lane) >= most for lane in lanes)
+        full = all(
+            (most := self.allowed(lane)) is not None and self.in_flight(lane) >= most for lane in lanes
+        )
         return "limit" if full else "fair_share"
 
     # -- time comes in ----------------------------------------------------------------------------
@@ -262,7 +272,9 @@ class FairScheduler:
 
     def dump(self) -> bytes:
         """Everything that a successor needs, the same bytes for the same state."""
-        snapshot = _Snapshot(self.position, self._backlog.keep(), self._timers, list(self._withdrawn), self._brakes)
+        snapshot = _Snapshot(
+            self.position, self._backlog.keep(), self._timers, list(self._withdrawn), self._brakes
+        )
         return msgspec.msgpack.encode(snapshot)
 
     @classmethod

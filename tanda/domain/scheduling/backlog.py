@@ -3,7 +3,7 @@
 A file is in exactly one place: in a queue of its batch, in flight, or on its own until an alarm
 (retrying, waiting, doomed) or its cancelled batch moves it. The steps below keep the queues, the
 turns, the counts and the alarms in agreement; what follows from which event is
-``tanda.domain.fair``.
+``tanda.domain.scheduling.fair``.
 
 A queue is on a track: a lane, and the processor where that has a limit of its own, so that a processor
 which is at its limit holds up nobody else's files.
@@ -17,8 +17,8 @@ import msgspec
 from tanda.contracts import events as e
 from tanda.contracts.results import BlobRef
 from tanda.contracts.work import WorkItem
-from tanda.domain.limits import Limits
-from tanda.domain.turns import TenantTurns, Turns
+from tanda.domain.scheduling.limits import Limits
+from tanda.domain.scheduling.turns import TenantTurns, Turns
 
 #: Tenant and batch.
 BatchKey = tuple[str, str]

@@ -12,10 +12,9 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, recorded
-from tanda.contracts.status import Presence, SchedulerStatus
 from tanda.contracts.subjects import work_subject
 from tanda.contracts.times import epoch_ms
-from tanda.contracts.work import Timer, WorkItem
+from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem
 from tanda.domain.errors import Conflict, LogDamaged
 
 READ_CHUNK = 1_000

@@ -24,7 +24,7 @@ from tanda.contracts.http import (
 )
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.contracts.views import Table, Write, merge
-from tanda.domain.progress import BatchFacts, batch_status, rate_per_s
+from tanda.domain.progress import BatchFacts, batch_status, eta_stats, rate_per_s
 from tanda.ports import Log
 
 Row = dict[str, Any]
@@ -121,6 +121,19 @@ class MemoryViews:
             rows = [row for row in rows if _file_key(row) > after]
         return _page(rows, query.limit, file_body, _file_key)
 
+    async def quarantine(self, tenant: str | None, query: FileQuery) -> Page[File]:
+        search = (query.q or "").casefold()
+        rows = [row for row in await self._select("files", tenant) if row["quarantined"]]
+        rows = [row for row in rows if search in row["search"]]
+        rows.sort(key=lambda row: row["seq"], reverse=True)
+        if query.cursor:
+            (after,) = from_cursor(query.cursor, tuple[int])
+            rows = [row for row in rows if row["seq"] < after]
+        return _page(rows, query.limit, file_body, lambda row: (row["seq"],))
+
+    async def quarantined(self, tenant: str | None) -> int:
+        return sum(row["quarantined"] for row in await self._select("files", tenant))
+
     async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
         row = await self._file(tenant, batch_id, file_id)
         return file_blobs(row) if row else None
@@ -137,7 +150,9 @@ class MemoryViews:
         totals = _summed(await self._select("tenants", tenant))
         durations = await self._select("durations", tenant)
         of_days = _by("day", await self._select("days", tenant))
+        etas = [row for row in await self._select("etas", tenant) if row["day"] in of_days]
         return Stats(
+            eta=eta_stats(_ratios(etas)),
             totals=counts(totals),
             batches=totals["batches"],
             throughput_per_s=_throughput(await self._select("minutes", tenant)),
@@ -170,6 +185,7 @@ def _wanted(row: Row, query: BatchQuery) -> bool:
     after = rfc3339(epoch_ms(query.created_after)) if query.created_after else ""
     return (
         (query.status in (None, status) or (query.status == "active" and status in ACTIVE_STATUSES))
+        and query.owner in (None, row["owner"])
         and (query.tag is None or query.tag in row["tags"])
         and (query.q or "").casefold() in row["search"]
         and row["created_at"] > after
@@ -221,6 +237,13 @@ def _histogram(durations: Iterable[Row], day: str) -> dict[int, int]:
         if row["day"] == day:
             histogram[row["duration_ms"]] = histogram.get(row["duration_ms"], 0) + row["files"]
     return histogram
+
+
+def _ratios(etas: Iterable[Row]) -> dict[int, int]:
+    ratios: dict[int, int] = {}
+    for row in etas:
+        ratios[row["ratio_pct"]] = ratios.get(row["ratio_pct"], 0) + row["batches"]
+    return ratios
 
 
 def _throughput(minutes: Iterable[Row]) -> float:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from tanda.contracts.status import LaneStatus, SchedulerStatus
 from tanda.contracts.times import rfc3339
-from tanda.contracts.work import lane_provider
-from tanda.domain.fair import FairScheduler
+from tanda.contracts.work import LaneStatus, SchedulerStatus, lane_provider
+from tanda.domain.scheduling.fair import FairScheduler
 
 
 def status_of(fair: FairScheduler, lanes: Sequence[str], *, leader: str, now_ms: int) -> SchedulerStatus:

@@ -4,8 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from tanda.domain.backlog import BatchEntry
 from tanda.domain.file import FileState
+from tanda.domain.scheduling.backlog import BatchEntry
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
