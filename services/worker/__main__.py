@@ -46,6 +46,7 @@ async def serve(settings: Settings) -> int:
     spool = Path(settings.data) / "spool" / f"worker-{name}"
     spool.mkdir(parents=True, exist_ok=True)
     connection = await connect(settings, f"worker-{name}")
+    connection.be_present("worker", name)
     sandbox = Sandbox(settings)
     await sandbox.start(installed_processors())
     _log.info("the worker is ready", worker=name, slots=settings.slots, sandbox=sandbox.level)

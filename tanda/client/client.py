@@ -1,6 +1,6 @@
 """The client: one method for each thing a user does."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 
 from tanda.client.errors import TandaUnreachable, raise_for_problem
+from tanda.client.form import present
 from tanda.client.live import LiveEvent, follow
 from tanda.client.uploads import OnBytes, Upload, collect_files, pages
 
@@ -58,9 +59,54 @@ class Client:
         chosen = {key: value for key, value in fields.items() if value is not None}
         return self._reached(lambda: Upload(self._http, files, chosen, self._memory).run(on_bytes))
 
+    # -- control
+
     def command(self, batch_id: str, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """``pause``, ``resume``, ``cancel``, ``retry`` …"""
+        """``pause``, ``resume``, ``cancel``: the batch as it is then."""
         return self._json("POST", f"/v1/batches/{batch_id}/{verb}", json=body)
+
+    def retry(
+        self,
+        batch_id: str,
+        *,
+        file_ids: Sequence[str] | None = None,
+        status: str | None = None,
+        processor: str | None = None,
+    ) -> int:
+        """Starts files again, all failed ones where none are named; how many."""
+        body = present(file_ids=file_ids, status=status, processor=processor)
+        return self.command(batch_id, "retry", body)["retried"]
+
+    def archive(self, batch_id: str, file_ids: Sequence[str], reason: str) -> dict[str, Any]:
+        """Archives sources without waiting for their results; recorded with the reason."""
+        return self.command(batch_id, "archive", {"file_ids": list(file_ids), "reason": reason})
+
+    def change(self, batch_id: str, **fields: Any) -> dict[str, Any]:
+        """``priority``, ``start_at``, ``expires_at``, ``limit``; None takes a schedule or a limit away."""
+        return self._json("PATCH", f"/v1/batches/{batch_id}", json=fields)
+
+    def bulk(self, action: str, *, dry_run: bool = False, **filter: Any) -> dict[str, Any]:
+        """Pauses, resumes, cancels or retries every batch that a filter names; returns its handle."""
+        body = {"action": action, "filter": present(**filter), "dry_run": dry_run}
+        return self._json("POST", "/v1/bulk-actions", json=body)
+
+    def bulk_action(self, bulk_id: str, *, abort: bool = False) -> dict[str, Any]:
+        """How far a bulk action has come; ``abort`` ends it first."""
+        if abort:
+            return self._json("POST", f"/v1/bulk-actions/{bulk_id}/abort")
+        return self._json("GET", f"/v1/bulk-actions/{bulk_id}")
+
+    def limits(self) -> dict[str, Any]:
+        """Every limit, and what of it is used."""
+        return self._json("GET", "/v1/limits")
+
+    def set_limits(self, **kinds: dict[str, int | None]) -> dict[str, Any]:
+        """``providers``, ``processors``, ``tenants``: names with their limits, None for the default."""
+        return self._json("PUT", "/v1/limits", json=kinds)
+
+    def quarantine(self) -> Iterator[dict[str, Any]]:
+        """Files that wait for a person to look at them, newest first."""
+        return pages(self._http, "/v1/quarantine", {})
 
     # -- looking
 
