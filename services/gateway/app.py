@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from services.gateway import console, health, openapi, problems
+from services.gateway import callbacks, console, health, openapi, problems
 from services.gateway.access import Keys, OpenModeGuard
 from services.gateway.batches import reads, writes
 from services.gateway.control import bulk_routes, limits, system
@@ -31,7 +31,7 @@ def create_app(deps: Deps) -> FastAPI:
     # live before reads and downloads: /events is no batch; writes last, since a file's name is any path
     for router in (health.router, health.private_router, openapi.router, live.router, reads.router,
                    files.router, results.router, control.router, bulk_routes.router, limits.router,
-                   system.router, writes.router, console.router):  # fmt: skip
+                   system.router, callbacks.router, writes.router, console.router):  # fmt: skip
         app.include_router(router)
     problems.install(app)
     openapi.install(app)

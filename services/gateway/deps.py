@@ -23,7 +23,7 @@ from services.gateway.upload.intake import Intake
 from tanda.contracts import ids
 from tanda.ports import Blobs, Board, BulkStore, Log, Signals, Views
 from tanda.results import ResultsCache
-from tanda.settings import Settings
+from tanda.settings import Settings, providers
 
 #: ``auto``, and the entry points that come with the house.
 PROCESSORS = frozenset({"auto", "noop", "invoice", "pdf", "image", "table"})
@@ -65,7 +65,9 @@ class Gateway:
         self.blobs = deps.blobs
         self.views = deps.views
         self.results = deps.results
-        self.processors = deps.processors
+        self.providers = providers(deps.settings)
+        #: Those of the house, and those that call a provider that is configured.
+        self.processors = deps.processors | {one.partition("-")[0] for one in self.providers}
         self.now_ms = deps.now_ms
         self.metrics = Metrics()
         self.accept = Accept(deps.log, deps.source, deps.settings.patience_s, deps.now_ms)

@@ -267,6 +267,22 @@ class ChangeBatch(Request, frozen=True, kw_only=True):
     limit: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class CallbackError(Request, frozen=True, kw_only=True):
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class Callback(Request, frozen=True, kw_only=True):
+    """``POST /v1/callbacks/{token}``: what became of work that went out."""
+
+    status: Literal["completed", "failed"]
+    #: Any JSON, of a completed one.
+    result: Any = None
+    #: Of a failed one.
+    error: CallbackError | None = None
+
+
 class BulkFilter(Request, frozen=True, kw_only=True):
     """Which batches; at least one of these has to be named."""
 

@@ -120,6 +120,11 @@ ROOMS: dict[str, Room] = {
         ours=LANGUAGE | ADAPTERS | _words("tanda services.worker"),
         packages=_words("structlog uvloop"),
     ),
+    "services.worker.outside": Room(
+        "Calls outside providers; the only room of the services that is a client of somebody else's HTTP.",
+        ours=LANGUAGE,
+        packages=_words("msgspec structlog httpx2"),
+    ),
     "services.worker.processors": Room(
         "Sealed: the contract, siblings and parser libraries; no clock, no network, no process.",
         ours=_words("tanda.contracts"),

@@ -83,7 +83,8 @@ def _command(gateway: Gateway, form: Form) -> c.CreateBatch:
     if not form.files:
         raise Refusal("empty_batch", "A batch needs at least one file.")
     default = form.files[0].name if len(form.files) == 1 else _default_name(gateway)
-    return create_command(fields, default, gateway.processors, is_open=False)
+    known = gateway.processors, gateway.providers
+    return create_command(fields, default, *known, is_open=False)
 
 
 def _default_name(gateway: Gateway) -> str:
@@ -114,7 +115,8 @@ def _batch_answer(status: int, done: Written) -> Answer:
 
 async def _open(request: Request, caller: Caller, gateway: Gateway, key: str | None) -> Response:
     fields, raw = await json_body(request, gateway.settings, OpenBatch)
-    command = create_command(fields, _default_name(gateway), gateway.processors, is_open=True)
+    known = gateway.processors, gateway.providers
+    command = create_command(fields, _default_name(gateway), *known, is_open=True)
 
     async def create(reserved_id: str) -> Answer:
         done = await gateway.accept.open(caller.tenant, reserved_id, command, gateway.accept.origin(key))

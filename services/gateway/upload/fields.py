@@ -15,6 +15,7 @@ from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.filetypes import FileType, safe_name
 from tanda.domain.scheduling.limits import LIMIT_MAX
+from tanda.domain.scheduling.providers import OUTSIDE, provider_of
 
 AUTO = "auto"
 #: Repeated in every ``FileQueued``, so kept small; a message of the log has 256 kB.
@@ -48,10 +49,16 @@ def batch_fields(form: Form) -> OpenBatch:
 
 
 def create_command(
-    fields: OpenBatch, default_name: str, processors: frozenset[str], *, is_open: bool
+    fields: OpenBatch,
+    default_name: str,
+    processors: frozenset[str],
+    providers: frozenset[str],
+    *,
+    is_open: bool,
 ) -> c.CreateBatch:
     """Checks what the types do not say; 422 with every field that is wrong."""
     errors = [
+        *_provider_error(fields, providers),
         *_checks(fields, processors),
         *_size_error("options", fields.options, OPTIONS_BYTES_MAX),
         *_size_error("metadata", fields.metadata, METADATA_BYTES_MAX),
@@ -142,6 +149,14 @@ def _checks(fields: OpenBatch, processors: frozenset[str]) -> list[tuple[str, st
     if fields.owner is not None and len(fields.owner) > OWNER_CHARS_MAX:
         errors.append(("owner", f"at most {OWNER_CHARS_MAX} characters"))
     return errors
+
+
+def _provider_error(fields: OpenBatch, providers: frozenset[str]) -> list[tuple[str, str]]:
+    """Work for a provider that nobody has configured is refused before a byte of it is kept."""
+    if fields.processor not in OUTSIDE or provider_of(fields.processor, fields.options) in providers:
+        return []
+    known = sorted(one for one in providers if one.startswith(f"{fields.processor}-"))
+    return [("options", f"they name no configured provider; there are {', '.join(known) or 'none'}")]
 
 
 def _size_error(name: str, value: dict[str, Any], bytes_max: int) -> list[tuple[str, str]]:

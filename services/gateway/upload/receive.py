@@ -26,7 +26,7 @@ FIELDS_BYTES_MAX = 256 * 1024
 #: Written to the spool in steps of this size, each in a thread.
 SPOOL_STEP_BYTES = 1024**2
 #: Processors without a list of types: they take whatever comes.
-UNTYPED = frozenset({"noop"})
+UNTYPED = frozenset({"noop", "http", "llm"})
 
 
 class Form(msgspec.Struct, kw_only=True):

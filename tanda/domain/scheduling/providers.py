@@ -13,6 +13,10 @@ from tanda.contracts.subjects import is_token
 _CHOICE: Final = {"http": ("endpoint", "default"), "llm": ("provider", "anthropic")}
 
 
+#: The processors that call an outside provider.
+OUTSIDE: Final = frozenset(_CHOICE)
+
+
 def provider_of(processor: str, options: Mapping[str, Any]) -> str | None:
     """The provider's name; None for work that stays in the house, or where the option is no name."""
     choice = _CHOICE.get(processor)

@@ -15,7 +15,7 @@ from tests.integration.gateway.stand import HeldViews, Stand, parts, settings_in
 
 KEYS = "acme:key-of-acme,globex:key-of-globex"
 #: The only routes without a credential; the console's files hold nothing.
-PUBLIC = {"/healthz", "/readyz", "/version", "/", "/console/{name}"}
+PUBLIC = {"/healthz", "/readyz", "/version", "/", "/console/{name}", "/v1/callbacks/{token}"}
 ACME = {"Authorization": "Bearer key-of-acme"}
 GLOBEX = {"X-Api-Key": "key-of-globex"}
 
