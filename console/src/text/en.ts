@@ -83,6 +83,11 @@ export const en = {
   event_FileQueued: "Queued", event_FileRejected: "Rejected", event_FileStarted: "Started", event_FileWaiting: "Waits for an answer from outside", event_FileCompleted: "Completed",
   event_FileAttemptFailed: "The attempt failed; another follows", event_FileFailed: "Failed for good", event_FileCancelled: "Cancelled", event_BatchChanged: "The batch's settings were changed",
 
+  cause_empty_file: "Empty file", cause_unsupported_type: "Type not supported", cause_type_mismatch: "Name and content disagree", cause_processor_error: "The processor could not read it",
+  cause_memory: "Too much memory", cause_cpu_time: "Too much computing time", cause_timeout: "Took too long", cause_worker_lost: "The worker was lost", cause_result_too_large: "Result too large",
+  cause_source_missing: "Source missing", cause_not_an_invoice: "Not an invoice", cause_password_protected: "Protected by a password", cause_confirmation_missing: "No answer from outside",
+  cause_malformed_xml: "Broken XML", cause_malformed: "Broken file", cause_rate_limited: "Too many requests to a service", cause_unavailable: "A service was unavailable",
+
   gallery_title: "Gallery", gallery_none: "No images yet", gallery_none_why: "Pictures appear here as soon as they are processed.", gallery_open: "Open {name}", gallery_of: "{n} of {total}",
   gallery_more: "Show older batches", gallery_see_batch: "See the batch", gallery_all: "Recent batches", lightbox: "Image", lightbox_next: "Next", lightbox_previous: "Previous",
 

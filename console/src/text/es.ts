@@ -85,6 +85,11 @@ export const es: Words = {
   event_FileQueued: "En cola", event_FileRejected: "Rechazado", event_FileStarted: "Empezado", event_FileWaiting: "Espera una respuesta de fuera", event_FileCompleted: "Completado",
   event_FileAttemptFailed: "El intento falló; sigue otro", event_FileFailed: "Falló definitivamente", event_FileCancelled: "Cancelado", event_BatchChanged: "Cambió la configuración del lote",
 
+  cause_empty_file: "Archivo vacío", cause_unsupported_type: "Tipo no admitido", cause_type_mismatch: "Nombre y contenido no coinciden", cause_processor_error: "El procesador no pudo leerlo",
+  cause_memory: "Demasiada memoria", cause_cpu_time: "Demasiado tiempo de cálculo", cause_timeout: "Tardó demasiado", cause_worker_lost: "Se perdió el trabajador", cause_result_too_large: "Resultado demasiado grande",
+  cause_source_missing: "Falta el original", cause_not_an_invoice: "No es una factura", cause_password_protected: "Protegido con contraseña", cause_confirmation_missing: "Sin respuesta de fuera",
+  cause_malformed_xml: "XML roto", cause_malformed: "Archivo roto", cause_rate_limited: "Demasiadas peticiones a un servicio", cause_unavailable: "Un servicio no estaba disponible",
+
   gallery_title: "Galería", gallery_none: "Todavía no hay imágenes", gallery_none_why: "Las fotos aparecen aquí en cuanto se procesan.", gallery_open: "Abrir {name}", gallery_of: "{n} de {total}",
   gallery_more: "Ver lotes anteriores", gallery_see_batch: "Ver el lote", gallery_all: "Lotes recientes", lightbox: "Imagen", lightbox_next: "Siguiente", lightbox_previous: "Anterior",
 

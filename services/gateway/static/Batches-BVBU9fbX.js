@@ -1,1 +1,0 @@
-import{S as e,w as t}from"./disclose-version-90_oD9c8.js";var n=t(`<h1 tabindex="-1">…</h1>`);function r(t){var r=n();e(t,r)}export{r as default};
