@@ -35,18 +35,23 @@ export function foldBatch(batch: Batch | undefined, event: Event): Batch | undef
   return next;
 }
 
+// The views' database refuses the character NUL, which JSON allows.
+function clean(text: string): string {
+  return text.replaceAll("\0", "\ufffd");
+}
+
 function created(event: Event): Batch {
   const { data } = event;
   const url = `/v1/batches/${event.batchid}`;
   return {
-    id: event.batchid, name: data.name, status: "open", processor: data.processor ?? "auto",
+    id: event.batchid, name: clean(data.name), status: "open", processor: clean(data.processor ?? "auto"),
     priority: data.priority ?? "normal", counts: { ...NO_COUNTS },
     progress: { settled_pct: 0, succeeded_pct: 0, eta_s: null, waiting_reason: null },
     created_at: event.time, sealed_at: null, started_at: null, paused_at: null, completed_at: null,
     cancelled_at: null, retried_at: null, retried: 0, start_at: data.start_at ?? null,
     expires_at: data.expires_at ?? null, owner: data.owner ?? null,
     results: { ready: false, version: 0, url: `${url}/results`, sha256: null, bytes: null },
-    metadata: data.metadata ?? {}, tags: data.tags ?? [], seq: event.seq,
+    metadata: data.metadata ?? {}, tags: (data.tags ?? []).map(clean), seq: event.seq,
     urls: { self: url, files: `${url}/files`, events: `${url}/events`, results: `${url}/results` },
   };
 }
@@ -96,8 +101,9 @@ export function archivedBy(event: Event): string[] {
 }
 
 export function foldArchived(file: File, event: Event): File {
-  if (event.seq <= file.seq || !file.source) return file;
-  return { ...file, source: { ...file.source, state: "archived" }, seq: event.seq };
+  if (event.seq <= file.seq) return file;
+  const url = `/v1/batches/${file.batch_id}/files/${file.id}/source`;
+  return { ...file, source: { state: "archived", url }, seq: event.seq };
 }
 
 // The file after an event of its own; see ``foldBatch``.
@@ -118,9 +124,9 @@ function newFile(event: Event, kind: string): File {
   const { data, time } = event;
   const isQueued = kind === "FileQueued";
   return {
-    id: event.fileid ?? "", batch_id: event.batchid, name: data.name, index: data.index,
+    id: event.fileid ?? "", batch_id: event.batchid, name: clean(data.name), index: data.index,
     status: isQueued ? "queued" : "rejected", attempt: isQueued ? data.attempt ?? 1 : 0,
-    content_type: data.content_type, bytes: data.bytes, sha256: data.sha256 ?? null,
+    content_type: clean(data.content_type), bytes: data.bytes, sha256: data.sha256 ?? null,
     processor: data.processor ?? null, error: isQueued ? null : problem(data.error, 0), warnings: [],
     queued_at: isQueued ? time : null, started_at: null, finished_at: isQueued ? null : time, duration_ms: null,
     source: isQueued ? { state: "stored", url: `${fileUrl(event)}/source` } : null,
