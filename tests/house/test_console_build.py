@@ -1,8 +1,7 @@
 """The console that is shipped is the one whose source is here."""
 
+import gzip
 import json
-import shutil
-import subprocess
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -11,8 +10,8 @@ import pytest
 
 from tests.house.console_vectors import VECTORS, vectors
 from tests.house.sources import ROOT
+from tests.node import CONSOLE, console_copy, npm
 
-CONSOLE = ROOT / "console"
 SHIPPED = ROOT / "services" / "gateway" / "static"
 BUILD = "build.json"
 SOURCES = ("src", "public")
@@ -20,7 +19,6 @@ SOURCES = ("src", "public")
 SOURCE_FILES = ("index.html", "manifest.ts", "package.json", "package-lock.json", "svelte.config.js",
                 "tsconfig.json", "vite.config.ts")  # fmt: skip
 LINES_MAX = 300
-FIRST_LOAD_BYTES_MAX = 30_000
 ALL_BYTES_MAX = 90_000
 
 
@@ -65,6 +63,12 @@ def test_no_source_of_the_console_is_too_long() -> None:
     assert not long
 
 
+def test_all_of_its_code_is_small() -> None:
+    """Ninety kilobytes, compressed, are the most that all of the console's code may be."""
+    code = [gzip.compress(path.read_bytes()) for path in SHIPPED.glob("*.js")]
+    assert sum(map(len, code)) <= ALL_BYTES_MAX
+
+
 def test_the_lock_names_no_registry() -> None:
     """A lock that names the host it was made from is of no use elsewhere."""
     assert '"resolved"' not in (CONSOLE / "package-lock.json").read_text()
@@ -72,42 +76,17 @@ def test_the_lock_names_no_registry() -> None:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the console with its packages; a skip that says so where there is no Node to do it with."""
-    if shutil.which("npm") is None:
-        pytest.skip("there is no npm: the digests above are what is checked of the console's build")
-    folder = tmp_path_factory.mktemp("node") / "console"
-    shutil.copytree(CONSOLE, folder, ignore=shutil.ignore_patterns("node_modules"))
-    installed = CONSOLE / "node_modules"
-    if (installed / ".package-lock.json").exists() and _is_current(installed):
-        (folder / "node_modules").symlink_to(installed)
-        return folder
-    done = _run(folder, "ci", "--no-audit", "--no-fund")
-    if done.returncode and "network" in done.stderr:
-        pytest.skip("the console's packages cannot be fetched: the digests above are what is checked")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def _is_current(installed: Path) -> bool:
-    """What is installed is what the lock says."""
-    there = json.loads((installed / ".package-lock.json").read_text())["packages"]
-    locked = json.loads((CONSOLE / "package-lock.json").read_text())["packages"]
-    wanted = {name: one["version"] for name, one in locked.items() if name and not one.get("optional")}
-    return wanted.items() <= {name: one["version"] for name, one in there.items()}.items()
-
-
-def _run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["npm", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return console_copy(tmp_path_factory.mktemp("node") / "console")
 
 
 def test_a_build_of_these_sources_is_the_shipped_one(node: Path) -> None:
     """Built again it is the same, byte for byte."""
-    done = _run(node, "run", "build", "--", "--outDir", "built")
+    done = npm(node, "run", "build", "--", "--outDir", "built")
     assert done.returncode == 0, done.stderr
     assert _shipped(node / "built") == _shipped(SHIPPED)
 
 
 def test_the_store_folds_as_the_projector_does(node: Path) -> None:
     """The console's own unit tests: the store on the vectors, the words of both languages, the upload's decisions."""
-    done = _run(node, "test")
+    done = npm(node, "test")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
