@@ -22,8 +22,10 @@ async def context_of(browser: "Browser", **options: Any) -> AsyncIterator["Brows
     """A visitor of one's own, Spanish unless told otherwise, with nothing kept from an earlier one."""
     context = await browser.new_context(**{"locale": "es-ES"} | options)
     context.set_default_timeout(WITHIN_MS)
-    yield context
-    await context.close()
+    try:
+        yield context
+    finally:
+        await context.close()
 
 
 async def page_of(context: "BrowserContext", url: str) -> tuple["Page", list[str]]:

@@ -53,6 +53,7 @@ class Live {
     };
     say();
     onKey(say);
+    for (const change of ["online", "offline"]) addEventListener(change, () => worker.postMessage({ type: "network" }));
   }
 
   // The position that every read has to have reached, so that events after it complete what was read.

@@ -147,9 +147,11 @@ function start(room: string): void {
   else void lead();
 }
 
-self.addEventListener("online", () => wake?.());
-self.addEventListener("offline", () => connection?.abort("offline"));
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
+  if (data.type === "network") {
+    connection?.abort("network");
+    return wake?.();
+  }
   key = data.key;
   if (channel || leads) wake?.();
   else start(data.room);

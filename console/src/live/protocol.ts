@@ -20,12 +20,11 @@ export type FromWorker =
   | { type: "reset"; seq: number }
   | { type: "unauthenticated" };
 
-export interface ToWorker {
-  type: "start";
-  key: string | null;
-  // The position that the page has already, from its last visit; 0 for none.
-  room: string;
-}
+export type ToWorker =
+  // ``room`` names the tabs that share a connection.
+  | { type: "start"; key: string | null; room: string }
+  // The browser's network came or went: what is connected may be dead and not know it.
+  | { type: "network" };
 
 export type BetweenTabs =
   | Chunk
