@@ -1,8 +1,13 @@
 // Both languages say everything, and fill in the same places.
 
 import { expect, test } from "vitest";
-import { en } from "../src/text/en.ts";
-import { es } from "../src/text/es.ts";
+import { enMore } from "../src/text/en-more.ts";
+import { en as enFirst } from "../src/text/en.ts";
+import { esMore } from "../src/text/es-more.ts";
+import { es as esFirst } from "../src/text/es.ts";
+
+const en = { ...enFirst, ...enMore };
+const es = { ...esFirst, ...esMore };
 
 const places = (words: string) => [...words.matchAll(/\{(\w+)\}/g)].map((match) => match[1]).sort();
 const keys = Object.keys(en) as (keyof typeof en)[];

@@ -174,7 +174,7 @@ async def test_every_screen_is_for_everybody(
     invoice = next(one["id"] for one in files if one["result_url"] and one["name"].endswith(".xml"))
     failed = next(one["id"] for one in files if one["error"])
     screens = {
-        "home": ("#/", "#latest"),
+        "home": ("#/", "#picker"),
         "batches": ("#/batches", f"#{batch_id} .download"),
         "batch": (f"#/batches/{batch_id}", "[data-file]"),
         "gallery": ("#/gallery", ".tile img"),

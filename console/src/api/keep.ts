@@ -61,6 +61,7 @@ async function forgetOldest(count: number): Promise<void> {
 }
 
 export const uploadsKept = {
+  count: async () => (await run("uploads", "readonly", (store) => store.count())) ?? 0,
   all: async <T>() => (await run("uploads", "readonly", (store) => store.getAll() as IDBRequest<T[]>)) ?? [],
   put: <T extends { batchId: string }>(record: T) => run("uploads", "readwrite", (store) => store.put(record)),
   remove: (batchId: string) => run("uploads", "readwrite", (store) => store.delete(batchId)),

@@ -1,7 +1,7 @@
 // The time, once a second, for whoever shows how long something has been going on.
 
 class Clock {
-  now = $state(Date.now());
+  now = $state.raw(Date.now());
 
   constructor() {
     setInterval(() => {

@@ -10,7 +10,7 @@ export interface Found {
 
 class Dropping {
   // Files are over the window now.
-  over = $state(false);
+  over = $state.raw(false);
   // What was dropped before the home screen was there to take it.
   waiting: Found[] = [];
   private taker: ((found: Found[]) => void) | undefined;
@@ -23,7 +23,9 @@ class Dropping {
   take(taker: (found: Found[]) => void): () => void {
     this.taker = taker;
     if (this.waiting.length) taker(this.waiting.splice(0));
-    return () => (this.taker = undefined);
+    return () => {
+      if (this.taker === taker) this.taker = undefined;
+    };
   }
 }
 
@@ -64,35 +66,18 @@ export const dropOn = {
   onpaste: pasted,
 };
 
-// -- folders: a browser tells their entries in pages, and only while the drop is being handled
+// -- a folder tells that it is one only while the drop is being handled
 
 async function foundIn(transfer: DataTransfer): Promise<Found[]> {
   const items = [...transfer.items].filter((item) => item.kind === "file");
   const entries = items.map((item) => item.webkitGetAsEntry?.() ?? null);
   const plain = [...transfer.files];
   const found = await Promise.all(
-    entries.map((entry, index) => (entry?.isDirectory ? within(entry as FileSystemDirectoryEntry) : named(plain[index]))),
+    entries.map(async (entry, index) => (entry?.isDirectory ? (await import("./folders.ts")).within(entry) : named(plain[index]))),
   );
   return entries.length ? found.flat() : plain.flatMap((file) => named(file));
 }
 
 function named(file: File | undefined): Found[] {
   return file ? [{ name: file.name, file }] : [];
-}
-
-async function within(folder: FileSystemDirectoryEntry): Promise<Found[]> {
-  const reader = folder.createReader();
-  const found: Found[] = [];
-  for (;;) {
-    const entries = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!entries.length) return found;
-    for (const entry of entries) {
-      if (entry.isDirectory) found.push(...(await within(entry as FileSystemDirectoryEntry)));
-      else found.push({ name: entry.fullPath.replace(/^\//, ""), file: await fileOf(entry as FileSystemFileEntry) });
-    }
-  }
-}
-
-function fileOf(entry: FileSystemFileEntry): Promise<File> {
-  return new Promise((resolve, reject) => entry.file(resolve, reject));
 }

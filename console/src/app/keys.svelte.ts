@@ -4,7 +4,11 @@ import { appearance } from "./theme.svelte.ts";
 import { go } from "./router.svelte.ts";
 import { text } from "../text/text.svelte.ts";
 
-export const overlay = $state<{ open: "" | "palette" | "help" | "login" }>({ open: "" });
+class Overlay {
+  open = $state.raw<"" | "palette" | "help" | "login">("");
+}
+
+export const overlay = new Overlay();
 
 const GO: Record<string, string> = { h: "#/", b: "#/batches", g: "#/gallery", s: "#/system" };
 const SEQUENCE_MS = 1_200;

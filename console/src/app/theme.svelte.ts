@@ -4,7 +4,7 @@ const NAME = "theme";
 export type Theme = "light" | "dark";
 
 class Appearance {
-  theme = $state<Theme>("light");
+  theme = $state.raw<Theme>("light");
 
   start(): void {
     const chosen = localStorage.getItem(NAME);

@@ -12,7 +12,7 @@ const SHOWN_MS = 7_000;
 const TOASTS_MAX = 4;
 
 class Toasts {
-  list = $state<Toast[]>([]);
+  list = $state.raw<Toast[]>([]);
   private next = 1;
 
   add(toast: Omit<Toast, "id">, shownMs = SHOWN_MS): number {

@@ -13,15 +13,15 @@ const KEEP_MS = 3_000;
 const POSITION_WAIT_MS = 1_000;
 
 class Live {
-  link = $state<Link>("connecting");
+  link = $state.raw<Link>("connecting");
   // Whether this tab holds the connection for the others.
-  leads = $state(false);
+  leads = $state.raw(false);
   // When the data was last known to be current, in epoch milliseconds.
-  asOf = $state(0);
+  asOf = $state.raw(0);
   // One more for every frame in which a row changed.
-  tick = $state(0);
+  tick = $state.raw(0);
   // One more whenever something may have been missed: screens load again.
-  epoch = $state(0);
+  epoch = $state.raw(0);
   seq = 0;
   readonly batches = new Map<string, Batch>();
   // Only of the batches that a screen looks at.
@@ -61,6 +61,11 @@ class Live {
     const late = new Promise<void>((resolve) => setTimeout(resolve, POSITION_WAIT_MS));
     await Promise.race([this.position, late]);
     return this.seq;
+  }
+
+  anyActive(): boolean {
+    for (const batch of this.batches.values()) if (ACTIVE.has(batch.status)) return true;
+    return false;
   }
 
   listen(listener: (events: Event[]) => void): () => void {

@@ -1,21 +1,40 @@
 // Words in the reader's language; numbers and times as that language and the reader's zone write them.
 
-import type { Words } from "./en.ts";
+import type { MoreWords } from "./en-more.ts";
+import type { FirstWords } from "./en.ts";
 
+type Words = FirstWords & Partial<MoreWords>;
 export type Key = keyof Words;
 export type Language = "es" | "en";
 const NAME = "language";
-const LOADERS: Record<Language, () => Promise<Words>> = {
+const FIRST: Record<Language, () => Promise<FirstWords>> = {
   es: async () => (await import("./es.ts")).es,
   en: async () => (await import("./en.ts")).en,
 };
+const MORE: Record<Language, () => Promise<MoreWords>> = {
+  es: async () => (await import("./es-more.ts")).esMore,
+  en: async () => (await import("./en-more.ts")).enMore,
+};
 
 class Text {
-  language = $state<Language>("es");
+  language = $state.raw<Language>("es");
   words = $state.raw<Words | undefined>(undefined);
 
+  // Whether more than the first page has been asked for.
+  private wantsMore = false;
+
+  // A part of the page together with the words that it needs.
+  async more<T>(part: Promise<T>): Promise<T> {
+    if (!this.wantsMore) {
+      this.wantsMore = true;
+      await this.choose(this.language);
+    }
+    return part;
+  }
+
   async choose(language: Language): Promise<void> {
-    this.words = await LOADERS[language]();
+    const [first, more] = await Promise.all([FIRST[language](), this.wantsMore ? MORE[language]() : {}]);
+    this.words = { ...first, ...more };
     this.language = language;
     document.documentElement.lang = language;
   }
@@ -66,30 +85,6 @@ export function number(value: number, digits = 0): string {
   return new Intl.NumberFormat(text.language, { maximumFractionDigits: digits }).format(value);
 }
 
-export function percentText(value: number): string {
-  return `${number(value, 1)} %`;
-}
-
-const UNITS = ["B", "kB", "MB", "GB", "TB"];
-export function bytesText(value: number): string {
-  let unit = 0;
-  let left = value;
-  while (left >= 1000 && unit < UNITS.length - 1) {
-    left /= 1000;
-    unit += 1;
-  }
-  return `${number(left, unit && left < 10 ? 1 : 0)} ${UNITS[unit]}`;
-}
-
-export function secondsText(seconds: number): string {
-  if (seconds < 1) return `${number(seconds * 1000)} ms`;
-  if (seconds < 10) return `${number(seconds, 1)} s`;
-  if (seconds < 90) return `${number(seconds)} s`;
-  if (seconds < 5400) return `${number(seconds / 60)} min`;
-  if (seconds < 172_800) return `${number(seconds / 3600, 1)} h`;
-  return `${number(seconds / 86_400, 1)} d`;
-}
-
 export function timeText(iso: string | number): string {
   const time = new Date(iso);
   const isToday = time.toDateString() === new Date().toDateString();
@@ -97,8 +92,4 @@ export function timeText(iso: string | number): string {
     ? { hour: "2-digit", minute: "2-digit", second: "2-digit" }
     : { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
   return new Intl.DateTimeFormat(text.language, style).format(time);
-}
-
-export function fullTimeText(iso: string | number): string {
-  return new Intl.DateTimeFormat(text.language, { dateStyle: "medium", timeStyle: "long" }).format(new Date(iso));
 }

@@ -19,14 +19,14 @@ export interface Wishes {
 
 export class Upload {
   readonly id = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-  stage = $state<Stage>("checking");
-  batchId = $state("");
-  name = $state("");
+  stage = $state.raw<Stage>("checking");
+  batchId = $state.raw("");
+  name = $state.raw("");
   // Why nothing goes on for the moment: nobody answers.
-  away = $state(false);
-  error = $state("");
+  away = $state.raw(false);
+  error = $state.raw("");
   // One more whenever items changed; items themselves are plain, for there may be ten thousand.
-  tick = $state(0);
+  tick = $state.raw(0);
   startedAt = 0;
   items: Item[] = [];
   private scheduled = false;

@@ -14,7 +14,6 @@ const CHUNK = 50;
 
 class Uploads {
   list = $state.raw<Upload[]>([]);
-  readonly wishes = $state<Wishes>({ name: "", priority: "" });
   private worker: Worker | undefined;
   private readonly waiting: ((digested: Digested[]) => void)[] = [];
   private resumed: Promise<void> | undefined;
@@ -24,12 +23,11 @@ class Uploads {
     return this.list.some((one) => one.stage === "sending" || one.stage === "sealing");
   }
 
-  async add(found: Found[]): Promise<void> {
+  async add(found: Found[], wishes: Wishes): Promise<void> {
     if (!found.length) return;
-    const upload = new Upload({ ...this.wishes, name: this.wishes.name || nameOf(found) });
+    const upload = new Upload({ ...wishes, name: wishes.name || nameOf(found) });
     const names = withOwnNames(found.map((one) => one.name));
     upload.items = found.map((one, index) => itemOf(index, names[index] ?? one.name, one.file));
-    this.wishes.name = "";
     this.list = [upload, ...this.list];
     await this.digest(upload);
     this.resume(upload);

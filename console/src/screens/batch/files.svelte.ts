@@ -11,9 +11,9 @@ const ORDER_MS = 250;
 export class Files {
   // In upload order.
   all = $state.raw<File[]>([]);
-  loaded = $state(false);
+  loaded = $state.raw(false);
   error = $state.raw<unknown>(null);
-  keptAt = $state<number | null>(null);
+  keptAt = $state.raw<number | null>(null);
   private timer: ReturnType<typeof setTimeout> | undefined;
   private stopped = false;
 

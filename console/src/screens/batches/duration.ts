@@ -2,7 +2,8 @@
 
 import { ACTIVE, progressOf } from "../../live/progress.ts";
 import type { Batch } from "../../live/types.ts";
-import { secondsText, t } from "../../text/text.svelte.ts";
+import { t } from "../../text/text.svelte.ts";
+import { secondsText } from "../../text/units.ts";
 
 export function durationOf(batch: Batch, now: number): string {
   const from = batch.retried_at ?? batch.started_at ?? batch.sealed_at;

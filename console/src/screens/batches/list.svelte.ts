@@ -20,10 +20,10 @@ export class List {
   ids = $state.raw<string[]>([]);
   // Created since, and not shown yet.
   fresh = $state.raw<string[]>([]);
-  loaded = $state(false);
-  hasMore = $state(false);
+  loaded = $state.raw(false);
+  hasMore = $state.raw(false);
   error = $state.raw<unknown>(null);
-  keptAt = $state<number | null>(null);
+  keptAt = $state.raw<number | null>(null);
   private cursor: string | null = null;
   private turn = 0;
 

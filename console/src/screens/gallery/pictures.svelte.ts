@@ -23,8 +23,8 @@ export function pictureOf(file: File): Picture | null {
 export class Pictures {
   // Newest batch first; only those that have images.
   batches = $state.raw<{ batch: Batch; pictures: Picture[] }[]>([]);
-  loaded = $state(false);
-  hasMore = $state(false);
+  loaded = $state.raw(false);
+  hasMore = $state.raw(false);
   error = $state.raw<unknown>(null);
   private cursor: string | null = "";
   private readonly rows = new Map<string, { batch: Batch; files: Map<string, Picture> }>();

@@ -1,0 +1,31 @@
+// Amounts, lengths of time and whole dates, in the reader's language.
+
+import { number, text } from "./text.svelte.ts";
+
+export function percentText(value: number): string {
+  return `${number(value, 1)} %`;
+}
+
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+export function bytesText(value: number): string {
+  let unit = 0;
+  let left = value;
+  while (left >= 1000 && unit < UNITS.length - 1) {
+    left /= 1000;
+    unit += 1;
+  }
+  return `${number(left, unit && left < 10 ? 1 : 0)} ${UNITS[unit]}`;
+}
+
+export function secondsText(seconds: number): string {
+  if (seconds < 1) return `${number(seconds * 1000)} ms`;
+  if (seconds < 10) return `${number(seconds, 1)} s`;
+  if (seconds < 90) return `${number(seconds)} s`;
+  if (seconds < 5400) return `${number(seconds / 60)} min`;
+  if (seconds < 172_800) return `${number(seconds / 3600, 1)} h`;
+  return `${number(seconds / 86_400, 1)} d`;
+}
+
+export function fullTimeText(iso: string | number): string {
+  return new Intl.DateTimeFormat(text.language, { dateStyle: "medium", timeStyle: "long" }).format(new Date(iso));
+}

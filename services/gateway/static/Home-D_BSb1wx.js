@@ -1,0 +1,1 @@
+export{t as default}from"./first-Di6J28PC.js";

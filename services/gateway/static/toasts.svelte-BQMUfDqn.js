@@ -1,1 +1,0 @@
-import{$ as e,G as t,et as n,tt as r}from"./text.svelte-pNrr1lb3.js";var i=7e3,a=new class{#e=r(e([]));get list(){return t(this.#e)}set list(e){n(this.#e,e,!0)}next=1;add(e,t=i){let n=this.next++;return this.list=[...this.list,{id:n,...e}].slice(-4),t&&setTimeout(()=>this.remove(n),t),n}remove(e){this.list=this.list.filter(t=>t.id!==e)}};export{a as t};
