@@ -30,7 +30,7 @@ class Live {
   private queue: Event[] = [];
   private scheduled = false;
   private loading = 0;
-  private early: Event[] = [];
+  private readonly early = new Set<Event>();
   private keepTimer: ReturnType<typeof setTimeout> | undefined;
   private positioned: (() => void) | undefined;
   private readonly position = new Promise<void>((resolve) => (this.positioned = resolve));
@@ -124,17 +124,19 @@ class Live {
     const batch = foldBatch(this.batches.get(event.batchid), event);
     if (batch) this.batches.set(batch.id, batch);
     const files = this.files.get(event.batchid);
-    if (files && !this.foldInto(files, event) && this.loading) this.early.push(event);
-    else if (!batch && this.loading) this.early.push(event);
+    const whole = batch !== undefined && (!files || this.foldInto(files, event));
+    if (!whole && this.loading) this.early.add(event);
   }
 
+  // Whether every row that the event tells of is there.
   private foldInto(files: Map<string, File>, event: Event): boolean {
+    let whole = true;
     for (const id of archivedBy(event)) {
       const file = files.get(id);
       if (file) files.set(id, foldArchived(file, event));
-      else if (this.loading) this.early.push(event);
+      else whole = false;
     }
-    if (!event.fileid) return true;
+    if (!event.fileid) return whole;
     const file = foldFile(files.get(event.fileid), event);
     if (file) files.set(file.id, file);
     return file !== undefined;
@@ -149,14 +151,14 @@ class Live {
     try {
       const answer = await read(minSeq);
       put(answer);
-      const early = this.early;
-      this.early = [];
+      const early = [...this.early];
+      this.early.clear();
       for (const event of early) this.fold(event);
       this.changed();
       return answer;
     } finally {
       this.loading -= 1;
-      if (!this.loading) this.early = [];
+      if (!this.loading) this.early.clear();
     }
   }
 

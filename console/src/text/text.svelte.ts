@@ -81,8 +81,23 @@ export function tCode(prefix: string, code: string): string {
   return words?.[`${prefix}_${code}`] ?? code;
 }
 
+// Making a formatter costs a hundred times what formatting does.
+const numbers = new Map<string, Intl.NumberFormat>();
+
 export function number(value: number, digits = 0): string {
-  return new Intl.NumberFormat(text.language, { maximumFractionDigits: digits }).format(value);
+  const name = text.language + digits;
+  let format = numbers.get(name);
+  if (!format) numbers.set(name, (format = new Intl.NumberFormat(text.language, { maximumFractionDigits: digits })));
+  return format.format(value);
+}
+
+const times = new Map<string, Intl.DateTimeFormat>();
+
+export function formatted(time: number | Date, style: Intl.DateTimeFormatOptions, name: string): string {
+  const key = text.language + name;
+  let format = times.get(key);
+  if (!format) times.set(key, (format = new Intl.DateTimeFormat(text.language, style)));
+  return format.format(time);
 }
 
 export function timeText(iso: string | number): string {
@@ -91,5 +106,5 @@ export function timeText(iso: string | number): string {
   const style: Intl.DateTimeFormatOptions = isToday
     ? { hour: "2-digit", minute: "2-digit", second: "2-digit" }
     : { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
-  return new Intl.DateTimeFormat(text.language, style).format(time);
+  return formatted(time, style, isToday ? "clock" : "day");
 }

@@ -1,6 +1,6 @@
 // Amounts, lengths of time and whole dates, in the reader's language.
 
-import { number, text } from "./text.svelte.ts";
+import { formatted, number } from "./text.svelte.ts";
 
 export function percentText(value: number): string {
   return `${number(value, 1)} %`;
@@ -27,5 +27,5 @@ export function secondsText(seconds: number): string {
 }
 
 export function fullTimeText(iso: string | number): string {
-  return new Intl.DateTimeFormat(text.language, { dateStyle: "medium", timeStyle: "long" }).format(new Date(iso));
+  return formatted(new Date(iso), { dateStyle: "medium", timeStyle: "long" }, "full");
 }

@@ -42,7 +42,7 @@ export class Upload {
     setTimeout(() => {
       this.scheduled = false;
       this.tick += 1;
-    }, 40);
+    }, this.items.length > 500 ? 400 : 60);
   }
 
   get wanted(): Item[] {

@@ -6,7 +6,10 @@ import { live } from "../../live/live.svelte.ts";
 import type { File, Page, Status } from "../../live/types.ts";
 
 const PAGE = 200;
+// A second where there are thousands: each round looks at every file.
 const ORDER_MS = 250;
+const ORDER_MANY_MS = 1_000;
+const MANY = 2_000;
 
 export class Files {
   // In upload order.
@@ -20,7 +23,7 @@ export class Files {
   constructor(readonly batchId: string) {
     $effect(() => {
       void live.tick;
-      this.timer ??= setTimeout(() => this.order(), this.all.length ? ORDER_MS : 0);
+      this.timer ??= setTimeout(() => this.order(), !this.all.length ? 0 : this.all.length > MANY ? ORDER_MANY_MS : ORDER_MS);
     });
     $effect(() => {
       void live.epoch;

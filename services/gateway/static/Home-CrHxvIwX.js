@@ -1,0 +1,1 @@
+export{t as default}from"./first-DN-6xhp3.js";

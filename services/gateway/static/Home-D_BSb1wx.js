@@ -1,1 +1,0 @@
-export{t as default}from"./first-Di6J28PC.js";
