@@ -10,12 +10,17 @@ import pytest
 from tests.house.sources import ROOT
 
 CONSOLE = ROOT / "console"
+#: What Vite asks for.
+NODE_MIN = (20, 19)
 
 
 def console_copy(folder: Path) -> Path:
     """A copy of the console with its packages: those that are installed, if they are what the lock says."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm, which this test of the console needs")
+    asked = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False).stdout
+    if tuple(map(int, asked.strip().lstrip("v").split(".")[:2] or [0])) < NODE_MIN:
+        pytest.skip(f"Node is {asked.strip()}, which is too old for the console's build")
     shutil.copytree(CONSOLE, folder, ignore=shutil.ignore_patterns("node_modules"))
     installed = CONSOLE / "node_modules"
     if _is_current(installed):

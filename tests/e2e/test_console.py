@@ -41,7 +41,7 @@ async def batch_id(tanda: Running, samples: list[Path]) -> str:
 
 
 async def test_files_go_in_and_one_json_comes_out(page: "Page", samples: list[Path], tmp_path: Path) -> None:
-    """51 files and one with a hostile name: leave to close at the seal's answer, live to the end, the download."""
+    """51 files and one with a hostile name: leave to close at the seal, live to the end, the download."""
     hostile = tmp_path / HOSTILE
     hostile.write_text("fecha;importe\n2026-11-02;12,50\n")
     may_go = asyncio.Event()
@@ -185,7 +185,9 @@ async def test_every_screen_is_for_everybody(
     }
     locale = "es-ES" if theme == "light" else "en-GB"
     size = {"width": 1280, "height": 900}
-    async with context_of(browser, locale=locale, color_scheme=theme, viewport=size, reduced_motion="reduce") as context:
+    async with context_of(
+        browser, locale=locale, color_scheme=theme, viewport=size, reduced_motion="reduce"
+    ) as context:
         page, complaints = await page_of(context, tanda.url)
         await page.evaluate(axe)
         await link(page, "live")
@@ -195,7 +197,9 @@ async def test_every_screen_is_for_everybody(
             await page.locator(sign).first.wait_for()
             if SCREENSHOTS and name not in ("failed", "nothing"):
                 await page.screenshot(path=Path(SCREENSHOTS) / f"console-{name}-{locale[:2]}-{theme}.png")
-            found = await page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
+            found = await page.evaluate(
+                "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)"
+            )
             assert [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found] == [], name
             await page.set_viewport_size({"width": 360, "height": 740})
             wide = await page.evaluate("document.documentElement.scrollWidth")

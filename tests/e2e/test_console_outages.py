@@ -40,7 +40,7 @@ async def _many(tanda: Running, files: int, name: str) -> str:
 async def test_what_a_reload_interrupted_goes_on_when_it_is_dropped_again(
     browser: "Browser", tanda: Running, samples: list[Path]
 ) -> None:
-    """39 of 51 are there, the page is reloaded, and the 12 that are missing are recognised by their content."""
+    """39 of 51 are there, the page is reloaded, and the 12 that are missing are known by their content."""
     sent = 0
 
     async def cut(route: "Route") -> None:
@@ -210,7 +210,7 @@ async def test_a_cancel_can_be_taken_back_for_a_moment(browser: "Browser", tanda
 
 
 async def test_ten_thousand_files_are_a_screenful_at_a_time(browser: "Browser", tanda: Running) -> None:
-    """All of them can be scrolled and searched while they are worked on; the page holds some dozens of rows."""
+    """All of them can be scrolled and searched while they are worked on; the page holds some dozens."""
     async with context_of(browser) as context:
         page, complaints = await page_of(context, f"{tanda.url}/#/batches")
         batch = await _many(tanda, FILES, "diez mil")

@@ -48,7 +48,10 @@ async def _bodies(records: list[Recorded], now_ms: int) -> dict[str, Any]:
     views = MemoryViews(_Told(records), VIEWS.values(), lambda: now_ms)
     batches = (await views.batches(None, BatchQuery(limit=200))).data
     files = [(await views.files(None, batch.id, FileQuery(limit=200))).data for batch in batches]
-    return {"batches": [_plain(batch) for batch in batches], "files": [_plain(f) for page in files for f in page]}
+    return {
+        "batches": [_plain(batch) for batch in batches],
+        "files": [_plain(f) for page in files for f in page],
+    }
 
 
 class _Told(MemoryLog):

@@ -52,7 +52,7 @@ def test_the_shipped_files_are_those_of_the_build() -> None:
 
 
 def test_the_vectors_of_the_store_are_current() -> None:
-    """The browser's fold is held to what the projector's folds say now: else run the module that writes them."""
+    """The browser's fold is held to the projector's folds as they are now: else run the module."""
     assert VECTORS.read_text(encoding="utf-8") == vectors()
 
 
@@ -87,6 +87,6 @@ def test_a_build_of_these_sources_is_the_shipped_one(node: Path) -> None:
 
 
 def test_the_store_folds_as_the_projector_does(node: Path) -> None:
-    """The console's own unit tests: the store on the vectors, the words of both languages, the upload's decisions."""
+    """The console's own unit tests: the store, both languages' words, what an upload decides."""
     done = npm(node, "test")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -97,6 +97,10 @@ export const enMore = {
   system_replay_all: "Replay all", system_version: "Version {version}", system_rebuilds: "Views", system_view: "All views", system_current: "current",
   system_behind: "catching up", system_this_tab: "This tab", system_tab_leads: "holds the live connection for all tabs",
   system_tab_follows: "shares another tab's connection",
+  cause_malformed_pdf: "Broken PDF", cause_malformed_image: "Broken image", cause_truncated_image: "Image cut off", cause_dtd_refused: "XML with a DOCTYPE", cause_malformed_table: "Broken table",
+  cause_xml_too_large: "XML too large", cause_image_too_large: "Image too large", cause_encrypted_pdf: "Protected by a password", cause_unknown_processor: "Unknown processor", cause_sandbox_failed: "The sandbox failed",
+  kind_invoice: "invoice", kind_credit_note: "credit note", kind_debit_note: "debit note", kind_corrective_invoice: "corrective invoice", kind_self_billed_invoice: "self-billed invoice",
+  kind_prepayment_invoice: "prepayment invoice", kind_payment_receipt: "payment receipt", kind_payroll: "payroll", kind_transport_document: "transport document",
 };
 
 export type MoreWords = Record<keyof typeof enMore, string>;

@@ -104,4 +104,8 @@ export const esMore: MoreWords = {
   system_version: "Versión {version}", system_rebuilds: "Vistas", system_view: "Todas las vistas", system_current: "al día",
   system_behind: "poniéndose al día", system_this_tab: "Esta pestaña", system_tab_leads: "tiene la conexión en directo de todas las pestañas",
   system_tab_follows: "comparte la conexión de otra pestaña",
+  cause_malformed_pdf: "PDF roto", cause_malformed_image: "Imagen rota", cause_truncated_image: "Imagen cortada", cause_dtd_refused: "XML con DOCTYPE", cause_malformed_table: "Tabla rota",
+  cause_xml_too_large: "XML demasiado grande", cause_image_too_large: "Imagen demasiado grande", cause_encrypted_pdf: "Protegido con contraseña", cause_unknown_processor: "Procesador desconocido", cause_sandbox_failed: "Falló el aislamiento",
+  kind_invoice: "factura", kind_credit_note: "nota de crédito", kind_debit_note: "nota de débito", kind_corrective_invoice: "factura rectificativa", kind_self_billed_invoice: "autofactura",
+  kind_prepayment_invoice: "factura de anticipo", kind_payment_receipt: "recibo de pago", kind_payroll: "nómina", kind_transport_document: "documento de transporte",
 };

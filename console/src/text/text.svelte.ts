@@ -90,21 +90,3 @@ export function number(value: number, digits = 0): string {
   if (!format) numbers.set(name, (format = new Intl.NumberFormat(text.language, { maximumFractionDigits: digits })));
   return format.format(value);
 }
-
-const times = new Map<string, Intl.DateTimeFormat>();
-
-export function formatted(time: number | Date, style: Intl.DateTimeFormatOptions, name: string): string {
-  const key = text.language + name;
-  let format = times.get(key);
-  if (!format) times.set(key, (format = new Intl.DateTimeFormat(text.language, style)));
-  return format.format(time);
-}
-
-export function timeText(iso: string | number): string {
-  const time = new Date(iso);
-  const isToday = time.toDateString() === new Date().toDateString();
-  const style: Intl.DateTimeFormatOptions = isToday
-    ? { hour: "2-digit", minute: "2-digit", second: "2-digit" }
-    : { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
-  return formatted(time, style, isToday ? "clock" : "day");
-}

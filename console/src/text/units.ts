@@ -1,6 +1,6 @@
 // Amounts, lengths of time and whole dates, in the reader's language.
 
-import { formatted, number } from "./text.svelte.ts";
+import { number, text } from "./text.svelte.ts";
 
 export function percentText(value: number): string {
   return `${number(value, 1)} %`;
@@ -28,4 +28,22 @@ export function secondsText(seconds: number): string {
 
 export function fullTimeText(iso: string | number): string {
   return formatted(new Date(iso), { dateStyle: "medium", timeStyle: "long" }, "full");
+}
+
+const times = new Map<string, Intl.DateTimeFormat>();
+
+function formatted(time: number | Date, style: Intl.DateTimeFormatOptions, name: string): string {
+  const key = text.language + name;
+  let format = times.get(key);
+  if (!format) times.set(key, (format = new Intl.DateTimeFormat(text.language, style)));
+  return format.format(time);
+}
+
+export function timeText(iso: string | number): string {
+  const time = new Date(iso);
+  const isToday = time.toDateString() === new Date().toDateString();
+  const style: Intl.DateTimeFormatOptions = isToday
+    ? { hour: "2-digit", minute: "2-digit", second: "2-digit" }
+    : { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
+  return formatted(time, style, isToday ? "clock" : "day");
 }

@@ -1,1 +1,0 @@
-export{t as default}from"./first-DN-6xhp3.js";
