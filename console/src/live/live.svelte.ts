@@ -32,6 +32,8 @@ class Live {
   private loading = 0;
   private readonly early = new Set<Event>();
   private keepTimer: ReturnType<typeof setTimeout> | undefined;
+  // Something was read before the position was known, and may be older than the first event.
+  private blind = false;
   private positioned: (() => void) | undefined;
   private readonly position = new Promise<void>((resolve) => (this.positioned = resolve));
 
@@ -60,6 +62,7 @@ class Live {
   async reached(): Promise<number> {
     const late = new Promise<void>((resolve) => setTimeout(resolve, POSITION_WAIT_MS));
     await Promise.race([this.position, late]);
+    this.blind ||= this.seq === 0;
     return this.seq;
   }
 
@@ -89,6 +92,7 @@ class Live {
     if (link === "live" && this.link === "offline") this.epoch += 1;
     Object.assign(this, { link, leads });
     if (!seq) return;
+    if (!this.seq && this.blind) this.epoch += 1;
     this.seq ||= seq;
     this.positioned?.();
   }
@@ -98,7 +102,8 @@ class Live {
     // What was kept from the last visit as active and is so no more is loaded by whoever shows it.
     for (const [id, batch] of this.batches) if (ACTIVE.has(batch.status) && !active.has(id)) this.batches.delete(id);
     this.set(batches);
-    this.epoch += 1;
+    if (this.blind) this.epoch += 1;
+    this.blind = false;
   }
 
   private hearEvents(seq: number, events: Event[]): void {

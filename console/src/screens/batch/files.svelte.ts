@@ -19,6 +19,7 @@ export class Files {
   keptAt = $state.raw<number | null>(null);
   private timer: ReturnType<typeof setTimeout> | undefined;
   private stopped = false;
+  private turn = 0;
 
   constructor(readonly batchId: string) {
     $effect(() => {
@@ -43,9 +44,10 @@ export class Files {
   }
 
   async load(): Promise<void> {
+    const turn = ++this.turn;
     live.files.set(this.batchId, live.files.get(this.batchId) ?? new Map<string, File>());
     try {
-      for (let cursor: string | null = ""; cursor !== null && !this.stopped; ) {
+      for (let cursor: string | null = ""; cursor !== null && !this.stopped && turn === this.turn; ) {
         const path: string = `/v1/batches/${this.batchId}/files?limit=${PAGE}${cursor && `&cursor=${cursor}`}`;
         const { body, keptAt } = await live.load((seq) => read<Page<File>>(path, seq), ({ body: page }) => {
           if (!this.stopped) live.setFiles(this.batchId, page.data);
@@ -53,7 +55,7 @@ export class Files {
         this.keptAt = keptAt;
         cursor = body.has_more ? body.next_cursor : null;
       }
-      Object.assign(this, { loaded: true, error: null });
+      if (turn === this.turn) Object.assign(this, { loaded: true, error: null });
     } catch (error) {
       this.error = error;
     }
