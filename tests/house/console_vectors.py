@@ -12,7 +12,7 @@ import msgspec
 
 from services.projector.catalog import VIEWS
 from tanda.adapters.memory import MemoryLog
-from tanda.adapters.memory_views import MemoryViews
+from tanda.adapters.memory.views import MemoryViews
 from tanda.contracts import codec
 from tanda.contracts.envelope import Recorded, to_cloudevent
 from tanda.contracts.http import BatchQuery, FileQuery

@@ -10,7 +10,7 @@ def _words(text: str) -> frozenset[str]:
 #: Calculates and nothing else: no clock, no chance, no files, no network, no tasks.
 PURE = _words(
     "abc base64 binascii bisect codecs collections contextlib copy csv dataclasses decimal difflib enum"
-    " fractions functools hashlib heapq html io itertools json math operator re string struct textwrap"
+    " fractions functools hashlib heapq hmac html io itertools json math operator re string struct textwrap"
     " types typing unicodedata urllib.parse warnings zlib"
 )
 #: The rooms of ``tanda`` that every service may know: language, rules, ports, and what is built on them.

@@ -49,7 +49,7 @@ function created(event: Event): Batch {
     progress: { settled_pct: 0, succeeded_pct: 0, eta_s: null, waiting_reason: null },
     created_at: event.time, sealed_at: null, started_at: null, paused_at: null, completed_at: null,
     cancelled_at: null, retried_at: null, retried: 0, start_at: data.start_at ?? null,
-    expires_at: data.expires_at ?? null, owner: data.owner ?? null,
+    expires_at: data.expires_at ?? null, owner: data.owner ?? null, limit: data.limit ?? null,
     results: { ready: false, version: 0, url: `${url}/results`, sha256: null, bytes: null },
     metadata: data.metadata ?? {}, tags: (data.tags ?? []).map(clean), seq: event.seq,
     urls: { self: url, files: `${url}/files`, events: `${url}/events`, results: `${url}/results` },
@@ -84,8 +84,10 @@ function change(batch: Batch, event: Event, kind: string): void {
   else if (kind === "BatchResumed") batch.paused_at = null;
   else if (kind === "BatchCancelled") Object.assign(batch, { cancelled_at: time, paused_at: null });
   else if (kind === "FilesRetried") {
-    Object.assign(batch, { completed_at: null, cancelled_at: null, retried_at: time, retried: data.file_ids.length });
+    Object.assign(batch, { completed_at: null, cancelled_at: null, retried_at: time, retried: data.total || data.file_ids.length });
     batch.results = { ...batch.results, ready: false };
+  } else if (kind === "BatchChanged") {
+    for (const name of data.changed) Object.assign(batch, { [name]: data[name] ?? (name === "priority" ? "normal" : null) });
   } else if (kind === "BatchCompleted") {
     Object.assign(batch, { completed_at: time, paused_at: null });
     const { sha256, bytes } = data.results;
@@ -130,7 +132,7 @@ function newFile(event: Event, kind: string): File {
     processor: data.processor ?? null, error: isQueued ? null : problem(data.error, 0), warnings: [],
     queued_at: isQueued ? time : null, started_at: null, finished_at: isQueued ? null : time, duration_ms: null,
     source: isQueued ? { state: "stored", url: `${fileUrl(event)}/source` } : null,
-    result_url: null, artifacts: [], seq: event.seq,
+    result_url: null, artifacts: [], quarantined: false, provider: null, cost: null, seq: event.seq,
   };
 }
 
@@ -148,9 +150,10 @@ const CHANGES: Record<string, (event: Event, file: File) => Partial<File>> = {
   FileQueued: ({ data, time }) => ({
     status: "queued", attempt: data.attempt ?? 1, processor: data.processor, queued_at: time, error: null,
     warnings: [], started_at: null, finished_at: null, duration_ms: null, result_url: null, artifacts: [],
+    quarantined: false, provider: null, cost: null,
   }),
   FileStarted: ({ data, time }) => ({
-    status: "processing", attempt: data.attempt, processor: data.processor, started_at: time,
+    status: "processing", attempt: data.attempt, processor: data.processor, started_at: time, provider: data.provider ?? null,
   }),
   FileWaiting: () => ({ status: "waiting" }),
   FileCompleted: (event) => ({
@@ -159,12 +162,14 @@ const CHANGES: Record<string, (event: Event, file: File) => Partial<File>> = {
       name: one.name, content_type: one.content_type, url: `${fileUrl(event)}/artifacts/${quoted(one.name)}`,
     })),
     finished_at: event.time, duration_ms: event.data.duration_ms, result_url: `${fileUrl(event)}/result`,
+    cost: event.data.usage ?? null,
   }),
   FileAttemptFailed: ({ data }) => ({
     status: "retrying", error: problem(data.error, data.attempt), duration_ms: data.duration_ms ?? 0,
   }),
   FileFailed: ({ data, time }) => ({
     status: "failed", error: problem(data.error, data.attempt), finished_at: time, duration_ms: data.duration_ms ?? 0,
+    quarantined: data.quarantined ?? false,
   }),
   FileCancelled: ({ time }) => ({ status: "cancelled", finished_at: time }),
 };

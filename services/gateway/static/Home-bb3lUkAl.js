@@ -1,0 +1,1 @@
+export{t as default}from"./first-BI3x43Gs.js";
