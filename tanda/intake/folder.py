@@ -31,7 +31,7 @@ def is_wanted(name: str) -> bool:
 
 def free_name(name: str, taken: Callable[[str], bool]) -> str:
     """The name, or ``a (2).xml`` where it is taken."""
-    stem, suffix = os.path.splitext(name)
+    stem, suffix = Path(name).stem, Path(name).suffix
     number, free = 1, name
     while taken(free):
         number += 1
