@@ -86,7 +86,9 @@ ROOMS: dict[str, Room] = {
         ours=_words("tanda.contracts"),
         packages=_words("msgspec httpx2"),
     ),
-    "tanda.intake": Room("A watched folder: files on this disk, and a gateway behind a port."),
+    "tanda.intake": Room(
+        "A watched folder: files on this disk, and a gateway behind a port.", ours=_words("tanda.client")
+    ),
     "tanda.samples": Room(
         "Makes the sample files of a first look; knows nothing of the rest.", packages=_words("PIL zxingcpp")
     ),
