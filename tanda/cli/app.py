@@ -39,6 +39,7 @@ COMMANDS = {
     "change": ("control:change", "Change a batch's priority, times or limit while it waits."),
     "bulk": ("control:bulk", "Pause, resume, cancel or retry every batch that a filter names."),
     "limits": ("control:limits", "Show and set how many files run at once."),
+    "watch-folder": ("watch_folder:watch_folder", "Process what is dropped into a folder."),
     "replay": ("replay:replay", "Rebuild views from the log, or prove them equal to it."),
     "log": ("log:log", "Print the events of the log as NDJSON CloudEvents."),
     "doctor": ("doctor:doctor", "Look at the servers, the log and the views, and say what is wrong."),

@@ -1,9 +1,11 @@
 """The client: one method for each thing a user does."""
 
+import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -58,6 +60,24 @@ class Client:
         files = collect_files(paths)
         chosen = {key: value for key, value in fields.items() if value is not None}
         return self._reached(lambda: Upload(self._http, files, chosen, self._memory).run(on_bytes))
+
+    def open_batch(self, key: str, **fields: Any) -> dict[str, Any]:
+        """An open batch, to be filled file by file; the same key within a day is the same batch."""
+        return self._json(
+            "POST", "/v1/batches", json={**fields, "open": True}, headers={"Idempotency-Key": key}
+        )
+
+    def put_file(self, batch_id: str, name: str, path: Path) -> dict[str, Any]:
+        """One file into an open batch, streamed; the same name and bytes again are the same file."""
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = {"Content-Type": kind, "Content-Length": str(path.stat().st_size)}
+        with path.open("rb") as file:
+            url = f"/v1/batches/{batch_id}/files/{quote(name, safe='')}"
+            return self._json("PUT", url, content=file, headers=headers)
+
+    def result(self, batch_id: str, file_id: str) -> Any:
+        """One file's result."""
+        return self._json("GET", f"/v1/batches/{batch_id}/files/{file_id}/result")
 
     # -- control
 

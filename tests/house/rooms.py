@@ -86,6 +86,9 @@ ROOMS: dict[str, Room] = {
         ours=_words("tanda.contracts"),
         packages=_words("msgspec httpx2"),
     ),
+    "tanda.intake": Room(
+        "A watched folder: files on this disk, and a gateway behind a port.", ours=_words("tanda.client")
+    ),
     "tanda.samples": Room(
         "Makes the sample files of a first look; knows nothing of the rest.", packages=_words("PIL zxingcpp")
     ),
@@ -96,7 +99,7 @@ ROOMS: dict[str, Room] = {
     ),
     "tanda.cli": Room(
         "A composition root: the commands put rooms together; services are processes to it, never imports.",
-        ours=LANGUAGE | ADAPTERS | _words("tanda.client tanda.embedded tanda.samples"),
+        ours=LANGUAGE | ADAPTERS | _words("tanda.client tanda.embedded tanda.intake tanda.samples"),
         packages=_words("cyclopts rich httpx2 msgspec structlog uvloop"),
     ),
     "services": Room("Nothing lives here but the services.", stdlib=PURE),
