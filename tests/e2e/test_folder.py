@@ -14,7 +14,7 @@ import pytest
 
 from tanda.client import Client
 from tanda.intake.folder import Folder, free_name
-from tanda.intake.watch import Quiet, watch
+from tanda.intake.watch import FolderTaken, Quiet, alone, watch
 from tests.running import Running
 
 pytestmark = pytest.mark.timeout(240)
@@ -55,6 +55,28 @@ def batches(client: Client, place: Path) -> Counter[str]:
     return names
 
 
+#: For the tests that watch in this process.
+hurried = pytest.mark.usefixtures("hurry")
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher in this process looks more often, and takes a file sooner for complete."""
+    monkeypatch.setattr("tanda.intake.watch.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("tanda.intake.watch.QUIET_S", 0.02)
+
+
+def watched(folder: Folder) -> int:
+    """Watches until nothing is left to do, or a deadline: then it was stopped and says 0."""
+    stop = threading.Event()
+    deadline = threading.Timer(60, stop.set)
+    deadline.start()
+    try:
+        return watch(folder, stop, lambda _line: None, once=True)
+    finally:
+        deadline.cancel()
+
+
 def in_folder(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
@@ -67,20 +89,21 @@ def stopped_and_begun_again(url: str, place: Path, point: int) -> bool:
         fields = {"name": place.name}
         try:
             broken = Folder(place, client, fields, step=stop_before(point, reached))
-            watch(broken, threading.Event(), lambda _line: None, once=True)
+            watched(broken)
         except Stopped:
             pass
-        code = watch(Folder(place, client, fields), threading.Event(), lambda _line: None, once=True)
-        assert code == 1, "one file lies about its type"
+        assert watched(Folder(place, client, fields)) == 1, "one file lies about its type"
         assert in_folder(place / "archived") == sorted([*GOOD, *(f"{name}.result.json" for name in GOOD)]), (
             point
         )
         assert in_folder(place / "processing") == [LIE, f"{LIE}.error.json"], point
         assert not in_folder(place / "source"), point
-        assert batches(client, place) == Counter([*GOOD, LIE]), f"not each file once: killed at {point}"
+        sent = Counter(Path(name).name for name in (*GOOD, LIE))
+        assert batches(client, place) == sent, f"not each file once: killed at {point}"
     return bool(reached)
 
 
+@hurried
 async def test_each_file_goes_once_wherever_the_watcher_is_killed(tanda: Running, tmp_path: Path) -> None:
     """Every effect once the last thing that it does not do; then the rest, by another watcher."""
     point, going = 0, True
@@ -97,17 +120,17 @@ async def test_each_file_goes_once_wherever_the_watcher_is_killed(tanda: Running
     assert point > 12, "the watcher has more effects than that"
 
 
+@hurried
 async def test_a_removed_error_is_a_wish_to_try_anew(tanda: Running, tmp_path: Path) -> None:
     """The file goes back into the source and in again; the same name twice is archived under two."""
     place = tmp_path / f"anew-{tmp_path.name}"
     drop(place, LIE, "a.csv")
     with tanda.client() as client:
         folder = Folder(place, client, {"name": place.name})
-        watching = (folder, threading.Event(), lambda _line: None)
-        assert await asyncio.to_thread(lambda: watch(*watching, once=True)) == 1
+        assert await asyncio.to_thread(watched, folder) == 1
         (place / "processing" / f"{LIE}.error.json").unlink()
         drop(place, "a.csv")
-        assert await asyncio.to_thread(lambda: watch(*watching, once=True)) == 1
+        assert await asyncio.to_thread(watched, folder) == 1
         assert batches(client, place) == Counter({LIE: 2, "a.csv": 2})
     assert in_folder(place / "archived") == [
         "a (2).csv", "a (2).csv.result.json", "a.csv", "a.csv.result.json",
@@ -129,8 +152,9 @@ async def test_the_command_survives_kills_and_a_gateway_that_is_away(tmp_path: P
         watcher.send_signal(signal.SIGKILL)
         watcher.wait()
         watcher = start(place, stack)
+        await stack.until(lambda: is_watched(place), 30)
         second = await asyncio.to_thread(
-            subprocess.run, command(place, stack), capture_output=True, text=True, check=False
+            subprocess.run, command(place, stack), capture_output=True, text=True, check=False, timeout=30
         )
         assert (second.returncode, "watched already" in second.stderr) == (1, True)
         stack.kill_everything()
@@ -146,6 +170,14 @@ async def test_the_command_survives_kills_and_a_gateway_that_is_away(tmp_path: P
             watcher.kill()
             watcher.wait()
         await stack.stop()
+
+
+def is_watched(place: Path) -> bool:
+    try:
+        with alone(place):
+            return False
+    except FolderTaken:
+        return True
 
 
 def command(place: Path, stack: Running) -> list[str]:
