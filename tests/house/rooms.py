@@ -87,7 +87,9 @@ ROOMS: dict[str, Room] = {
         packages=_words("msgspec httpx2"),
     ),
     "tanda.intake": Room(
-        "A watched folder: files on this disk, and a gateway behind a port.", ours=_words("tanda.client")
+        "A watched folder: files on this disk, and a gateway behind the SDK.",
+        ours=_words("tanda.client"),
+        packages=_words("msgspec"),
     ),
     "tanda.samples": Room(
         "Makes the sample files of a first look; knows nothing of the rest.", packages=_words("PIL zxingcpp")
