@@ -18,7 +18,18 @@ from tanda.settings import Settings
 
 #: The fields of a batch beside its files; anything else is an error, never ignored.
 FIELDS = frozenset(
-    {"name", "processor", "options", "priority", "start_at", "expires_at", "metadata", "tags", "owner"}
+    {
+        "name",
+        "processor",
+        "options",
+        "priority",
+        "start_at",
+        "expires_at",
+        "metadata",
+        "tags",
+        "owner",
+        "limit",
+    }
 )
 FILES = "files"
 FIELD_BYTES_MAX = 64 * 1024
