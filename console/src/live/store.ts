@@ -87,7 +87,8 @@ function change(batch: Batch, event: Event, kind: string): void {
     Object.assign(batch, { completed_at: null, cancelled_at: null, retried_at: time, retried: data.total || data.file_ids.length });
     batch.results = { ...batch.results, ready: false };
   } else if (kind === "BatchChanged") {
-    for (const name of data.changed) Object.assign(batch, { [name]: data[name] ?? (name === "priority" ? "normal" : null) });
+    const fields = batch as unknown as Record<string, unknown>;
+    for (const name of data.changed) fields[name] = data[name] ?? (name === "priority" ? "normal" : null);
   } else if (kind === "BatchCompleted") {
     Object.assign(batch, { completed_at: time, paused_at: null });
     const { sha256, bytes } = data.results;
@@ -122,6 +123,12 @@ function fileUrl(event: Event): string {
   return `/v1/batches/${event.batchid}/files/${event.fileid}`;
 }
 
+// What no attempt has brought about yet.
+const VOID = {
+  warnings: [], started_at: null, duration_ms: null, result_url: null, artifacts: [], quarantined: false, provider: null,
+  cost: null,
+};
+
 function newFile(event: Event, kind: string): File {
   const { data, time } = event;
   const isQueued = kind === "FileQueued";
@@ -129,10 +136,10 @@ function newFile(event: Event, kind: string): File {
     id: event.fileid ?? "", batch_id: event.batchid, name: clean(data.name), index: data.index,
     status: isQueued ? "queued" : "rejected", attempt: isQueued ? data.attempt ?? 1 : 0,
     content_type: clean(data.content_type), bytes: data.bytes, sha256: data.sha256 ?? null,
-    processor: data.processor ?? null, error: isQueued ? null : problem(data.error, 0), warnings: [],
-    queued_at: isQueued ? time : null, started_at: null, finished_at: isQueued ? null : time, duration_ms: null,
+    processor: data.processor ?? null, error: isQueued ? null : problem(data.error, 0), ...VOID,
+    queued_at: isQueued ? time : null, finished_at: isQueued ? null : time,
     source: isQueued ? { state: "stored", url: `${fileUrl(event)}/source` } : null,
-    result_url: null, artifacts: [], quarantined: false, provider: null, cost: null, seq: event.seq,
+    seq: event.seq,
   };
 }
 
@@ -149,11 +156,10 @@ const CHANGES: Record<string, (event: Event, file: File) => Partial<File>> = {
   // A further attempt: the outcome so far is void.
   FileQueued: ({ data, time }) => ({
     status: "queued", attempt: data.attempt ?? 1, processor: data.processor, queued_at: time, error: null,
-    warnings: [], started_at: null, finished_at: null, duration_ms: null, result_url: null, artifacts: [],
-    quarantined: false, provider: null, cost: null,
+    finished_at: null, ...VOID,
   }),
-  FileStarted: ({ data, time }) => ({
-    status: "processing", attempt: data.attempt, processor: data.processor, started_at: time, provider: data.provider ?? null,
+  FileStarted: ({ data: { attempt, processor, provider }, time }) => ({
+    status: "processing", attempt, processor, started_at: time, provider: provider ?? null,
   }),
   FileWaiting: () => ({ status: "waiting" }),
   FileCompleted: (event) => ({

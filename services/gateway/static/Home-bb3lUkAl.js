@@ -1,1 +1,0 @@
-export{t as default}from"./first-BI3x43Gs.js";
