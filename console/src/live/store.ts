@@ -88,7 +88,7 @@ function change(batch: Batch, event: Event, kind: string): void {
     batch.results = { ...batch.results, ready: false };
   } else if (kind === "BatchChanged") {
     const fields = batch as unknown as Record<string, unknown>;
-    for (const name of data.changed) fields[name] = data[name] ?? (name === "priority" ? "normal" : null);
+    for (const name of data.changed) fields[name] = data[name] ?? null;
   } else if (kind === "BatchCompleted") {
     Object.assign(batch, { completed_at: time, paused_at: null });
     const { sha256, bytes } = data.results;
@@ -143,8 +143,8 @@ function newFile(event: Event, kind: string): File {
   };
 }
 
-function problem(error: Partial<FileProblem>, attempt: number): FileProblem {
-  return { code: error.code ?? "", message: error.message ?? "", attempt, retryable: error.retryable ?? false };
+function problem(error: FileProblem, attempt: number): FileProblem {
+  return { ...error, attempt, retryable: error.retryable ?? false };
 }
 
 // As Python's ``quote(name, safe="")``: what ``encodeURIComponent`` leaves alone is quoted too.

@@ -430,7 +430,7 @@ class FairScheduler:
         batch = self._find_batch(record)
         if batch is None:
             return
-        if "priority" in event.changed:
+        if event.priority is not None:
             self._backlog.reprioritize(batch, event.priority)
         if "limit" in event.changed:
             self._backlog.set_limit(batch, event.limit)
