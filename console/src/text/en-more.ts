@@ -89,7 +89,7 @@ export const enMore = {
   gallery_all: "Recent batches", lightbox: "Image", lightbox_next: "Next", lightbox_previous: "Previous", system_title: "System",
   system_ready: "Everything answers", system_not_ready: "Something does not answer", system_checks: "Servers", system_ok: "answers",
   system_unavailable: "does not answer", system_services: "Services", system_services_none: "This server does not tell its services yet.",
-  system_log: "Event log", system_position: "Position", system_lag: "Views behind by", system_lag_n: "{n} event|{n} events", system_size: "Size",
+  system_log: "Event log", system_position: "Position", system_lag: "Views behind by", system_lag_n: "{n} event|{n} events",
   system_queues: "Queues", system_queued: "Queued", system_in_flight: "Running", system_window: "Window", system_leader: "Leading scheduler",
   system_none: "none", system_limits: "Limits", system_limits_none: "This server has no limits to show yet.", system_limit: "Limit",
   system_brake: "Braked until {time}", system_name: "Name", system_seen: "Seen", system_quarantine: "Quarantine",

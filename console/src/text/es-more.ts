@@ -96,7 +96,7 @@ export const esMore: MoreWords = {
   system_ready: "Todo responde", system_not_ready: "Algo no responde", system_checks: "Servidores", system_ok: "responde",
   system_unavailable: "no responde", system_services: "Servicios", system_services_none: "Este servidor todavía no informa de sus servicios.",
   system_log: "Registro de eventos", system_position: "Posición", system_lag: "Atraso de las vistas", system_lag_n: "{n} evento|{n} eventos",
-  system_size: "Tamaño", system_queues: "Colas", system_queued: "En cola", system_in_flight: "En curso", system_window: "Ventana",
+  system_queues: "Colas", system_queued: "En cola", system_in_flight: "En curso", system_window: "Ventana",
   system_leader: "Planificador al mando", system_none: "ninguno", system_limits: "Límites",
   system_limits_none: "Este servidor todavía no tiene límites que mostrar.", system_limit: "Límite", system_brake: "Frenado hasta las {time}",
   system_name: "Nombre", system_seen: "Visto", system_quarantine: "Cuarentena", system_quarantine_none: "No hay nada en cuarentena.",

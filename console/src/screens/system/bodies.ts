@@ -2,13 +2,13 @@
 
 export interface SystemBody {
   version: string;
-  log: { position: number; messages: number; bytes: number; bytes_max: number };
+  log: { position: number };
   views: { position: number; lag: number };
   scheduler: {
     leader: string | null;
     queued: number;
     in_flight: number;
-    lanes: { name: string; window: number; in_flight: number; queued: number }[];
+    lanes: { name: string; in_flight: number; queued: number }[];
   };
   services: { name: string; instance: string; at: string }[];
   quarantined: number;
