@@ -8,7 +8,7 @@ UV_VERSION := 0.13.8
 FILES ?=
 TESTS ?= tests
 
-.PHONY: help install run up test check format bench chaos sim docs clean
+.PHONY: help install run up test check format bench chaos sim docs console browser clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,7 +27,7 @@ run: install ## start everything, process the sample batch (or FILES=path/*) and
 up: install ## start everything and leave it running, without a sample
 	@$(BIN)/tanda up
 
-test: install ## every test that belongs to a change: unit, conformance, integration, e2e, house, a short chaos run
+test: install browser ## every test that belongs to a change: unit, conformance, integration, e2e, house, a short chaos run
 	@$(BIN)/python -m pytest $(TESTS)
 
 check: install ## the static checks: ruff, basedpyright, the house's own rules
@@ -48,6 +48,16 @@ sim: install ## the simulation over SEEDS stories (10000 by default), and the bu
 
 docs: install ## write the generated pages again
 	@$(BIN)/python -m tests.house.events_page
+
+console: install ## build the web console from console/ into the gateway (needs Node 20.19 or newer), and its tests' vectors
+	@cd console && npm ci --no-audit --no-fund --silent && npm run --silent check && npm run --silent build
+	@$(BIN)/python -m tests.house.console_vectors
+
+browser:
+	@if ! [ -x /usr/bin/chromium ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1; fi; \
+	  [ -x /usr/bin/chromium ] || echo "Chromium could not be installed: the console's tests in a browser will be skipped." >&2; fi
 
 clean: ## remove what was installed and the embedded data
 	rm -rf .venv .tanda

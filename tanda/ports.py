@@ -11,10 +11,9 @@ from typing import Protocol
 import msgspec
 
 from tanda.contracts.envelope import NewEvent, Recorded
-from tanda.contracts.http import Batch, BatchQuery, File, FileBlobs, FileQuery, Page, Stats
+from tanda.contracts.http import Batch, BatchQuery, BulkRun, File, FileBlobs, FileQuery, Page, Stats
 from tanda.contracts.results import BlobRef
-from tanda.contracts.status import Presence, SchedulerStatus
-from tanda.contracts.work import Timer, WorkItem
+from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem
 from tanda.domain.errors import Conflict
 
 
@@ -104,6 +103,10 @@ class WorkQueue(Protocol):
 
     async def brake(self, lane: str, until: str) -> None:
         """Gives out nothing of a lane before a time (RFC 3339), whatever is taken; the latest time wins."""
+        ...
+
+    async def braked_until(self, lane: str) -> str | None:
+        """When a lane's last brake ends or ended; None where it never had one."""
         ...
 
 
@@ -217,6 +220,14 @@ class Views(Protocol):
 
     async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> Page[File]: ...
 
+    async def quarantine(self, tenant: str | None, query: FileQuery) -> Page[File]:
+        """Files in quarantine, newest first; the query's status is not looked at."""
+        ...
+
+    async def quarantined(self, tenant: str | None) -> int:
+        """How many files are in quarantine."""
+        ...
+
     async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
         """Where a file's source, result and artifacts are."""
         ...
@@ -226,3 +237,29 @@ class Views(Protocol):
         ...
 
     async def stats(self, tenant: str | None, days: int) -> Stats: ...
+
+
+class BulkStore(Protocol):
+    """Where bulk actions are kept for a day; carried out by whichever gateway holds them."""
+
+    async def create(self, run: BulkRun) -> None:
+        """Keeps a new run; one of this id that is there already stays as it is."""
+        ...
+
+    async def get(self, bulk_id: str) -> BulkRun | None: ...
+
+    async def claim(self, holder: str, lease_s: float) -> BulkRun | None:
+        """A running one that nobody works on, or whose worker fell silent; None where there is none."""
+        ...
+
+    async def keep(self, run: BulkRun, holder: str, lease_s: float) -> bool:
+        """Notes how far it has come, for another lease; False where it is the holder's no more."""
+        ...
+
+    async def finish(self, run: BulkRun, holder: str, at: str) -> None:
+        """It is completed, unless it was aborted meanwhile."""
+        ...
+
+    async def abort(self, bulk_id: str, at: str) -> None:
+        """Ends a running one."""
+        ...

@@ -11,7 +11,7 @@ from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.contracts import ids
 from tanda.contracts.envelope import NewEvent, Origin, new_event
-from tanda.contracts.results import BlobRef, FileError, StoredArtifact
+from tanda.contracts.results import BlobRef, FileError, StoredArtifact, Usage
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import rfc3339
 from tanda.domain import batch as batches
@@ -81,6 +81,9 @@ class RandomBatches:
             c.ResumeBatch,
             c.ResumeBatch,
             lambda: c.RetryFiles(file_ids=self._some(one)),
+            lambda: c.RetryFiles(file_ids=self._some(one), total=40),
+            lambda: c.ChangeBatch(changed=["priority", "limit"], priority="bulk", limit=3),
+            lambda: c.ChangeBatch(changed=["start_at", "expires_at", "limit"], expires_at=rfc3339(START_MS)),
             lambda: c.CompleteBatch(through_seq=1, results=blob("r"), counts=_counts(one)),
             lambda: c.CompleteBatch(through_seq=1, results=blob("r"), counts=_counts(one)),
             lambda: c.ArchiveSources(sources={name: blob("a" + name) for name in self._some(one)}),
@@ -112,11 +115,13 @@ class RandomBatches:
             return
         error = FileError(code="bad", message="Nul \0 inside.", retryable=True)
         retry_at = rfc3339(self._time_ms + 10_000)
-        start = c.StartFile(worker="w1", processor="invoice", processor_version="1")
+        provider = self.random.choice([None, None, "http-x"])
+        start = c.StartFile(worker="w1", processor="invoice", processor_version="1", provider=provider)
         command = self.random.choice(
             [
                 start, start, start, start, self._completion(), self._completion(), self._completion(),
                 c.FailFile(error=error, duration_ms=5), c.FailFile(error=error, retry_at=retry_at),
+                c.FailFile(error=error, duration_ms=5, provider="http-x", quarantined=True),
                 c.RequeueFile(), c.RequeueFile(), c.RequeueFile(forced=self.random.random() < 0.3),
                 c.CancelFile() if self.random.random() < 0.1 else start,
                 c.AwaitFile(token_sha256="ab", deadline=retry_at),
@@ -131,6 +136,7 @@ class RandomBatches:
             result_sha256="ab", result_bytes=9, result=msgspec.Raw(b'{"a":"b"}'),
             artifacts=self.random.choice([[], [artifact]]),
             warnings=self.random.choice([[], ["no_text_layer"]]),
+            usage=self.random.choice([None, Usage(provider="llm-x", model="m", input_tokens=3, usd=0.5)]),
         )  # fmt: skip
 
     def _some(self, one: RandomBatch) -> list[str]:

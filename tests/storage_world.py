@@ -13,7 +13,7 @@ import msgspec
 
 from services.storage.storage import Storage
 from tanda.adapters.memory import MemoryLog
-from tanda.adapters.memory_blobs import MemoryBlobs
+from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import events as e
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable

@@ -20,6 +20,7 @@ from services.gateway.app import create_app
 from services.gateway.deps import PROCESSORS, Deps
 from services.gateway.live.hub import Hub
 from tanda import telemetry
+from tanda.adapters.bulk import PostgresBulk
 from tanda.adapters.idempotency import PostgresIdempotency
 from tanda.adapters.migrations import migrate
 from tanda.adapters.nats import connect
@@ -152,6 +153,8 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     """Connects everything; PostgreSQL may come later, since uploads do without it."""
     connection = await connect(settings, "gateway")
     stack.push_async_callback(_bounded, connection.close)
+    instance = token_hex(4)
+    connection.be_present("gateway", instance)
     pool = await open_pool(settings, "gateway")
     stack.callback(pool.terminate)
     blobs = S3Blobs(settings)
@@ -173,11 +176,13 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
         blobs=blobs,
         views=PostgresViews(pool),
         signals=connection.signals,
+        board=connection.board,
+        bulk=PostgresBulk(pool),
         idempotency=idempotency,
         results=ResultsCache(connection.log, blobs, Path(settings.data) / "spool" / "results"),
         checks={"nats": connection.ready, "postgres": postgres_ready, "s3": blobs.ready},
         processors=PROCESSORS | {entry.name for entry in entry_points(group="tanda.processors")},
-        source=f"/gateway/{token_hex(4)}",
+        source=f"/gateway/{instance}",
     )
 
 

@@ -20,6 +20,7 @@ from tanda.contracts.subjects import is_tenant
 from tanda.domain.errors import Refusal
 
 DEFAULT_TENANT = "default"
+ACTOR_CHARS_MAX = 100
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -32,6 +33,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     #: Reads and commands by id work across tenants.
     operator: bool
+    #: May set limits and see the whole system.
+    admin: bool = False
+    #: Who, as far as we are told; recorded with what they do.
+    actor: str = ""
 
     @property
     def scope(self) -> str | None:
@@ -42,12 +47,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 class Keys:
     """The API keys, kept as digests; every key is compared on every request, in constant time."""
 
-    def __init__(self, api_keys: str) -> None:
+    def __init__(self, api_keys: str, operators: str = "") -> None:
+        self._operators = frozenset(filter(None, (one.strip() for one in operators.split(","))))
         self._tenants = [_parse_key(entry) for entry in api_keys.split(",") if entry.strip()]
 
     @property
     def open(self) -> bool:
         return not self._tenants
+
+    def is_operator(self, tenant: str) -> bool:
+        """Whether a tenant's keys may also look after the system."""
+        return tenant in self._operators
 
     def tenant_of(self, key: str) -> str | None:
         digest = sha256(key.encode("utf-8", "surrogateescape")).digest()
@@ -71,12 +81,20 @@ def caller_of(keys: Keys, headers: Mapping[str, str]) -> Caller:
         tenant = headers.get("tanda-tenant", DEFAULT_TENANT)
         if not is_tenant(tenant):
             raise InvalidFields(("Tanda-Tenant", "1 to 64 letters, digits, hyphens and underscores"))
-        return Caller(tenant=tenant, operator=True)
+        return Caller(tenant=tenant, operator=True, admin=True, actor=_actor(headers, "operator"))
     tenant = keys.tenant_of(_credential(headers))
     if tenant is None:
         detail = "This needs a valid key, as Authorization: Bearer KEY or X-Api-Key: KEY."
         raise Refusal("unauthenticated", detail, status=401, headers={"WWW-Authenticate": "Bearer"})
-    return Caller(tenant=tenant, operator=False)
+    return Caller(
+        tenant=tenant, operator=False, admin=keys.is_operator(tenant), actor=_actor(headers, tenant)
+    )
+
+
+def _actor(headers: Mapping[str, str], default: str) -> str:
+    """``Tanda-Actor``: the person behind a key, as the client names them; one line of plain text."""
+    named = "".join(char for char in headers.get("tanda-actor", "") if char.isprintable()).strip()
+    return named[:ACTOR_CHARS_MAX] or default
 
 
 def _credential(headers: Mapping[str, str]) -> str:
@@ -90,6 +108,13 @@ def authenticate(request: Request) -> Caller:
 
 
 CallerDep = Annotated[Caller, Depends(authenticate)]
+
+
+def administrate(caller: CallerDep) -> None:
+    """The dependency of routes that concern every tenant."""
+    if not caller.admin:
+        detail = "This needs a key of a tenant that TANDA_OPERATORS names."
+        raise Refusal("operator_only", detail, status=403)
 
 
 class OpenModeGuard:

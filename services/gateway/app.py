@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from services.gateway import console, health, openapi, problems
+from services.gateway import callbacks, console, health, openapi, problems
 from services.gateway.access import Keys, OpenModeGuard
 from services.gateway.batches import reads, writes
+from services.gateway.control import bulk_routes, limits, system
+from services.gateway.control import routes as control
 from services.gateway.deps import Deps, Gateway
 from services.gateway.downloads import files, results
 from services.gateway.live import routes as live
@@ -25,10 +27,11 @@ def create_app(deps: Deps) -> FastAPI:
         title=TITLE, version=API_VERSION, lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.gateway = gateway
-    app.state.keys = Keys(deps.settings.api_keys)
+    app.state.keys = Keys(deps.settings.api_keys, deps.settings.operators)
     # live before reads and downloads: /events is no batch; writes last, since a file's name is any path
     for router in (health.router, health.private_router, openapi.router, live.router, reads.router,
-                   files.router, results.router, writes.router, console.router):  # fmt: skip
+                   files.router, results.router, control.router, bulk_routes.router, limits.router,
+                   system.router, callbacks.router, writes.router, console.router):  # fmt: skip
         app.include_router(router)
     problems.install(app)
     openapi.install(app)
@@ -43,7 +46,8 @@ def create_app(deps: Deps) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     gateway: Gateway = app.state.gateway
     gateway.intake.spool.open()
-    tasks = [asyncio.create_task(gateway.hub.run()), asyncio.create_task(gateway.positions.run())]
+    runs = (gateway.hub.run(), gateway.positions.run(), gateway.bulk.run())
+    tasks = [asyncio.create_task(run) for run in runs]
     try:
         yield
     finally:

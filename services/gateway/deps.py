@@ -13,15 +13,17 @@ from services.gateway.access import Caller
 from services.gateway.answers import Answer
 from services.gateway.batches.accept import Accept
 from services.gateway.batches.positions import ViewPositions
+from services.gateway.control.bulk import BulkActions
+from services.gateway.control.reasons import Reasons
 from services.gateway.idempotency import Idempotency, Outcome, once
 from services.gateway.live.hub import Hub
 from services.gateway.metrics import Metrics
 from services.gateway.upload.body import GRACE_S
 from services.gateway.upload.intake import Intake
 from tanda.contracts import ids
-from tanda.ports import Blobs, Log, Signals, Views
+from tanda.ports import Blobs, Board, BulkStore, Log, Signals, Views
 from tanda.results import ResultsCache
-from tanda.settings import Settings
+from tanda.settings import Settings, providers
 
 #: ``auto``, and the entry points that come with the house.
 PROCESSORS = frozenset({"auto", "noop", "invoice", "pdf", "image", "table"})
@@ -40,6 +42,8 @@ class Deps(msgspec.Struct, kw_only=True):
     blobs: Blobs
     views: Views
     signals: Signals
+    board: Board
+    bulk: BulkStore
     idempotency: Idempotency
     results: ResultsCache
     #: By dependency: returns where it answers, raises where it does not.
@@ -61,13 +65,17 @@ class Gateway:
         self.blobs = deps.blobs
         self.views = deps.views
         self.results = deps.results
-        self.processors = deps.processors
+        self.providers = providers(deps.settings)
+        #: Those of the house, and those that call a provider that is configured.
+        self.processors = deps.processors | {one.partition("-")[0] for one in self.providers}
         self.now_ms = deps.now_ms
         self.metrics = Metrics()
         self.accept = Accept(deps.log, deps.source, deps.settings.patience_s, deps.now_ms)
         self.intake = Intake(deps.settings, deps.blobs, deps.body_grace_s)
         self.positions = ViewPositions(deps.views, deps.signals)
         self.hub = Hub(deps.log, deps.settings)
+        self.reasons = Reasons(deps.board)
+        self.bulk = BulkActions(deps.bulk, deps.views, self.accept, deps.now_ms)
 
     def new_batch_id(self) -> str:
         return ids.make_id(ids.BATCH, self.now_ms(), os.urandom(10))

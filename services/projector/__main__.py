@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 from contextlib import suppress
+from secrets import token_hex
 
 import structlog
 import uvloop
@@ -49,6 +50,7 @@ async def serve(settings: Settings) -> int:
 
 async def _project(settings: Settings) -> None:
     connection = await connect(settings, "projector")
+    connection.be_present("projector", token_hex(4))
     pool = await open_pool(
         settings, "projector", connections_max=CONNECTIONS_MAX, statement_timeout_s=STATEMENT_TIMEOUT_S
     )

@@ -51,6 +51,7 @@ async def _run(settings: Settings) -> None:
     spool = Path(settings.data) / "spool" / "storage"
     await asyncio.to_thread(_prepare, spool)
     connection = await connect(settings, f"storage-{name}")
+    connection.be_present("storage", name)
     blobs = S3Blobs(settings)
     try:
         _log.info("Storage is running.", storage=name)

@@ -229,7 +229,9 @@ class Storage:
         """The document, durable, then the event. What changes meanwhile makes the append a Conflict."""
         state, through_seq, expected_seq = batch.state, batch.through_seq, batch.subject_seq
         built = await self._results.store(*key, state.version + 1, through_seq)
-        command = c.CompleteBatch(through_seq=through_seq, results=built.ref, counts=built.counts)
+        command = c.CompleteBatch(
+            through_seq=through_seq, results=built.ref, counts=built.counts, eta_ratio=batch.pace.eta_ratio
+        )
         await self._blobs.barrier()
         await self._append(key, state, command, expected_seq, cause=through_seq)
         _log.info("A batch is complete.", batch=batch.batch_id, tenant=batch.tenant,

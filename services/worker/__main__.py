@@ -12,15 +12,16 @@ import structlog
 import uvloop
 
 from services.worker.outcomes import Outcomes
+from services.worker.outside import Http
 from services.worker.runner import Runner
 from services.worker.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import Scheduler
 from tanda import telemetry
 from tanda.adapters.nats import Connection, connect
 from tanda.adapters.s3 import S3Blobs
-from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK
+from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, provider_lane
 from tanda.domain.errors import LogDamaged
-from tanda.settings import Settings, from_environment
+from tanda.settings import Settings, from_environment, http_endpoints, providers
 
 _log = structlog.get_logger("tanda.worker")
 
@@ -28,6 +29,8 @@ _log = structlog.get_logger("tanda.worker")
 DRAIN_S = 2.0
 #: Groups of quick work under way: one is being started, one is being told, and the next is at hand.
 GROUPS_AT_ONCE = 4
+#: Calls of one provider that this process takes at once; what they all may together the queue sees to.
+CALLS_AT_ONCE_MAX = 64
 #: The exit code that tells the supervisor and the operator: do not go on, look at the log.
 EXIT_LOG_DAMAGED = 3
 
@@ -46,6 +49,7 @@ async def serve(settings: Settings) -> int:
     spool = Path(settings.data) / "spool" / f"worker-{name}"
     spool.mkdir(parents=True, exist_ok=True)
     connection = await connect(settings, f"worker-{name}")
+    connection.be_present("worker", name)
     sandbox = Sandbox(settings)
     await sandbox.start(installed_processors())
     _log.info("the worker is ready", worker=name, slots=settings.slots, sandbox=sandbox.level)
@@ -62,15 +66,17 @@ async def _work(
     sandbox: Sandbox, stop: asyncio.Event,
 ) -> int:  # fmt: skip
     blobs = S3Blobs(settings)
+    http = Http(http_endpoints(settings), settings)
     outcomes = Outcomes(
-        blobs=blobs, sandbox=sandbox, settings=settings, spool=spool,
-        entropy=random.random,
+        blobs=blobs, sandbox=sandbox, settings=settings, spool=spool, entropy=random.random,
+        outside={"http": http}, queue=connection.work,
     )  # fmt: skip
     scheduler = Scheduler(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
         board=connection.board, blobs=blobs, settings=settings, name=name, lanes=lanes(sandbox),
     )  # fmt: skip
     limits = {LANE_DEFAULT: settings.slots, LANE_QUICK: settings.work_group_max * GROUPS_AT_ONCE}
+    limits |= {provider_lane(one): CALLS_AT_ONCE_MAX for one in sorted(providers(settings))}
     runners = [
         Runner(
             log=connection.log, work=connection.work, outcomes=outcomes, settings=settings,
@@ -87,6 +93,7 @@ async def _work(
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.gather(*(one.drain(DRAIN_S) for one in runners))
     await scheduler.release_lease()
+    await http.close()
     return code
 
 

@@ -5,15 +5,18 @@ Everything that ``FileCompleted`` names is durable when this returns.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
+from secrets import token_hex, token_urlsafe
+from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
 import structlog
 
+from services.worker.outside import Call, Outside
 from services.worker.sandbox import Job, Sandbox
 from tanda.contracts import commands as c
 from tanda.contracts.codec import encode
@@ -24,15 +27,17 @@ from tanda.contracts.results import (
     BlobRef,
     Failure,
     FileError,
+    Pending,
     Result,
     SourceFile,
     StoredArtifact,
 )
-from tanda.contracts.times import rfc3339
-from tanda.contracts.work import LANE_DEFAULT, WorkItem
+from tanda.contracts.times import epoch_ms, rfc3339
+from tanda.contracts.work import LANE_QUICK, WorkItem, lane_provider
+from tanda.domain.callback import Named, make_token, token_sha256
 from tanda.domain.errors import Unavailable
-from tanda.domain.retries import decide_retry
-from tanda.ports import Blobs
+from tanda.domain.retries import PROVIDER_CODES, PROVIDER_DELAYS_S, RETRY_AFTER_S_MAX, decide_retry
+from tanda.ports import Blobs, WorkQueue
 from tanda.settings import Settings
 
 _log = structlog.get_logger("tanda.runner")
@@ -49,22 +54,26 @@ class Outcomes:
 
     def __init__(
         self, *, blobs: Blobs, sandbox: Sandbox, settings: Settings, spool: Path,
-         entropy: Callable[[], float], clock: Callable[[], float] = time.time,
+        entropy: Callable[[], float], clock: Callable[[], float] = time.time,
+        outside: Mapping[str, Outside] = MappingProxyType({}), queue: WorkQueue | None = None,
     ) -> None:  # fmt: skip
+        """``outside`` are the processors that call a provider, ``queue`` is where its lane is braked."""
         self._blobs = blobs
         self._sandbox = sandbox
         self._settings = settings
         self._spool = spool
         self._entropy = entropy
         self._clock = clock
+        self._outside = outside
+        self._queue = queue
 
     def quick(self, lane: str) -> bool:
         """Whether a lane's work is so cheap that it goes in groups."""
-        return lane != LANE_DEFAULT
+        return lane == LANE_QUICK
 
     def version(self, processor: str) -> str:
         """A processor's version; "0" for one that this worker does not have."""
-        known = self._sandbox.known.get(processor)
+        known = self._outside.get(processor) or self._sandbox.known.get(processor)
         return known.version if known else "0"
 
     async def of(self, items: Sequence[WorkItem]) -> list[c.Command]:
@@ -73,10 +82,17 @@ class Outcomes:
 
     async def _one(self, item: WorkItem) -> c.Command:
         begun = time.perf_counter()
-        outcome = await self._patiently(item, lambda: self._process(item))
+        token = make_token(Named(item.tenant, item.batch_id, item.file_id, item.attempt), token_urlsafe(32))
+        outcome = await self._patiently(item, lambda: self._process(item, token))
         duration_ms = round((time.perf_counter() - begun) * 1000)
         if isinstance(outcome, Failure):
-            return self._failed(item, outcome, duration_ms)
+            return await self._failed(item, outcome, duration_ms)
+        if isinstance(outcome, Pending):
+            deadline = rfc3339(int((self._clock() + outcome.deadline_s) * 1000))
+            return c.AwaitFile(token_sha256=token_sha256(token), deadline=deadline)
+        if not self.quick(item.lane):
+            _log.info("completed", batch=item.batch_id, file=item.file_id, attempt=item.attempt,
+                      duration_ms=duration_ms)  # fmt: skip
         return await self._patiently(item, lambda: self._completed(item, outcome, duration_ms))
 
     async def _patiently(self, item: WorkItem, call: Callable[[], Awaitable[T]]) -> T:
@@ -94,7 +110,10 @@ class Outcomes:
                 )
                 await asyncio.sleep(TROUBLE_WAIT_S)
 
-    async def _process(self, item: WorkItem) -> Result | Failure:
+    async def _process(self, item: WorkItem, token: str) -> Result | Failure | Pending:
+        if outside := self._outside.get(item.processor):
+            await self._wait_out_brake(item.lane)
+            return await outside.call(self._call(item, token))
         known = self._sandbox.known.get(item.processor)
         if known is None or known.trusted:
             return await self._sandbox.run(_job(item, self._spool))
@@ -108,7 +127,21 @@ class Outcomes:
         finally:
             path.unlink(missing_ok=True)
 
-    def _failed(self, item: WorkItem, failure: Failure, duration_ms: int) -> c.Command:
+    async def _wait_out_brake(self, lane: str) -> None:
+        """A file that was taken just before another's 429 keeps its place, and is not sent meanwhile."""
+        while self._queue is not None and (until := await self._queue.braked_until(lane)):
+            left_s = epoch_ms(until) / 1000 - self._clock()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(left_s)
+
+    def _call(self, item: WorkItem, token: str) -> Call:
+        base = self._settings.public_url or f"http://{self._settings.host}:{self._settings.port}"
+        url = f"{base.rstrip('/')}/v1/callbacks/{token}"
+        return Call(item=item, source=lambda: self._blobs.stream(item.source), callback_url=url)
+
+    async def _failed(self, item: WorkItem, failure: Failure, duration_ms: int) -> c.Command:
+        now_ms = int(self._clock() * 1000)
         error = FileError(
             code=failure.code or "processor_error",
             message=failure.message or "The processor gave no reason.",
@@ -116,14 +149,31 @@ class Outcomes:
         )
         retry_ms = decide_retry(
             error, item.attempt, attempts_max=self._settings.attempts_max,
-            now_ms=int(self._clock() * 1000), entropy=self._entropy(), retry_after_s=None,
+            now_ms=now_ms, entropy=self._entropy(), retry_after_s=failure.retry_after_s,
         )  # fmt: skip
         retry_at = None if retry_ms is None else rfc3339(retry_ms)
         _log.info(
-            "a file's attempt failed", batch=item.batch_id, file=item.file_id, attempt=item.attempt,
-            code=error.code, retry_at=retry_at,
+            "attempt failed", batch=item.batch_id, file=item.file_id, attempt=item.attempt,
+            attempts_max=self._settings.attempts_max, code=error.code, retry_at=retry_at,
+            delay_s=None if retry_ms is None else round((retry_ms - now_ms) / 1000, 1),
         )  # fmt: skip
-        return c.FailFile(error=error, duration_ms=duration_ms, retry_at=retry_at)
+        return c.FailFile(
+            error=error, duration_ms=duration_ms, retry_at=retry_at, provider=lane_provider(item.lane),
+            braked_until=await self._braked(item, failure, now_ms),
+            quarantined=error.retryable and retry_at is None,
+        )  # fmt: skip
+
+    async def _braked(self, item: WorkItem, failure: Failure, now_ms: int) -> str | None:
+        """Stops all calls of a provider that asks for a pause, at once and before the log tells of it."""
+        if lane_provider(item.lane) is None or failure.code not in PROVIDER_CODES:
+            return None
+        wait_s = PROVIDER_DELAYS_S[0] if failure.retry_after_s is None else failure.retry_after_s
+        until = rfc3339(now_ms + round(1000 * min(wait_s, RETRY_AFTER_S_MAX)))
+        if self._queue is not None:
+            with suppress(Unavailable):  # the scheduler brakes as soon as it reads the event
+                await self._queue.brake(item.lane, until)
+        _log.info("a provider asks for a pause", provider=lane_provider(item.lane), until=until)
+        return until
 
     async def _completed(self, item: WorkItem, result: Result, duration_ms: int) -> c.Command:
         body = encode(result.data)
@@ -143,6 +193,8 @@ class Outcomes:
             result_ref=ref,
             artifacts=artifacts,
             warnings=result.warnings,
+            provider=lane_provider(item.lane),
+            usage=result.usage,
         )
 
     async def _store_artifact(self, item: WorkItem, artifact: Artifact) -> StoredArtifact:

@@ -19,7 +19,7 @@ from tanda.contracts.envelope import NewEvent, Origin, new_event
 from tanda.contracts.events import Event
 from tanda.contracts.results import FileError
 from tanda.contracts.subjects import file_subject
-from tanda.contracts.work import WorkItem
+from tanda.contracts.work import WorkItem, lane_provider
 from tanda.domain import file as file_aggregate
 from tanda.domain.errors import Conflict, StateForbids, Unavailable
 from tanda.ports import Delivery, Log, WorkQueue
@@ -69,6 +69,7 @@ class Runner:
         self._group = group or limit
         self._clock = clock
         self._origin = Origin(source=f"/worker/{name}")
+        self._limit = limit
         self._free = limit
         self._freed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,6 +89,11 @@ class Runner:
                 continue
             if deliveries:
                 self._spawn(deliveries)
+
+    @property
+    def _busy(self) -> int:
+        """Slots that are taken."""
+        return self._limit - self._free
 
     async def drain(self, wait_s: float) -> None:
         """Lets what runs finish; what does not is given back to other runners."""
@@ -159,13 +165,22 @@ class Runner:
     def _started(self, run: Run) -> NewEvent:
         item = run.item
         version = self._outcomes.version(item.processor)
-        command = c.StartFile(worker=self._name, processor=item.processor, processor_version=version)
+        command = c.StartFile(
+            worker=self._name, processor=item.processor, processor_version=version,
+            provider=lane_provider(item.lane),
+        )  # fmt: skip
         (event,) = file_aggregate.decide(run.state, command)
         return self._new(run, event)
 
     def _begin(self, run: Run, new: NewEvent, seq: int) -> None:
         run.advance(new.event, seq)
         run.started_at = self._clock()
+        if self._outcomes.quick(self._lane):
+            return  # thousands a second, of no interest one by one
+        _log.info(
+            "processing started", batch=run.item.batch_id, file=run.item.file_id, attempt=run.item.attempt,
+            attempts_max=self._settings.attempts_max, lane=self._lane, slot=f"{self._busy} of {self._limit}",
+        )  # fmt: skip
 
     async def _start_again(self, run: Run) -> bool:
         """The file is not as it was when it was released: read what it is now, and decide on that.
@@ -201,7 +216,7 @@ class Runner:
             code="worker_lost",
             message=f"The worker was lost {run.state.deliveries} times while it processed this file.",
         )
-        await self._finish([(run, c.FailFile(error=error))])
+        await self._finish([(run, c.FailFile(error=error, quarantined=True))])
 
     # -- the outcome
 

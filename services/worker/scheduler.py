@@ -1,6 +1,6 @@
 """The scheduler's shell: one leader among the workers folds the log and keeps the work queue supplied.
 
-The decisions are ``tanda.domain.fair``; here they meet the clock and the servers. Losing the lease,
+The decisions are ``tanda.domain.scheduling``; here they meet the clock and the servers. Losing the lease,
 a crash or two leaders at once cost nothing: the work queue holds a file once, the log takes one
 outcome, and whatever a lost queue has forgotten is released again by the sweep.
 """
@@ -15,16 +15,15 @@ import structlog
 from tanda.contracts import commands as c
 from tanda.contracts.envelope import NewEvent, Origin, Recorded, new_event
 from tanda.contracts.results import FileError
-from tanda.contracts.status import SchedulerStatus
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import rfc3339
-from tanda.contracts.work import LANE_DEFAULT, provider_lane
+from tanda.contracts.work import LANE_DEFAULT, SchedulerStatus, provider_lane
 from tanda.domain import batch as batch_aggregate
 from tanda.domain import file as file_aggregate
 from tanda.domain.errors import StateForbids, Unavailable
-from tanda.domain.due import Due
-from tanda.domain.fair import FairScheduler
-from tanda.domain.fair_status import status_of
+from tanda.domain.scheduling.due import Due
+from tanda.domain.scheduling.fair import FairScheduler
+from tanda.domain.scheduling.status import status_of
 from tanda.follower import Follower, Snapshots
 from tanda.ports import Blobs, Board, Lease, Log, Timers, WorkQueue
 from tanda.settings import Settings, providers

@@ -7,7 +7,7 @@ import msgspec
 from tanda.adapters.jetstream import ensure_stream
 from tanda.adapters.nats_connection import ApiError, EventClient, api, request, send
 from tanda.contracts.codec import encode
-from tanda.contracts.status import Presence, SchedulerStatus
+from tanda.contracts.work import Presence, SchedulerStatus
 from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
 

@@ -237,7 +237,9 @@ class JetStreamWork:
             "deliver_policy": "all",
             "ack_policy": "explicit",
             "ack_wait": int(self._settings.lease_s * 10**9),
-            "max_ack_pending": ACKS_PENDING_MAX if lane_provider(lane) is None else self._settings.provider_limit,
+            "max_ack_pending": ACKS_PENDING_MAX
+            if lane_provider(lane) is None
+            else self._settings.provider_limit,
             "max_deliver": -1,
             "num_replicas": self._settings.replicas,
         }
@@ -266,6 +268,9 @@ class JetStreamWork:
         config = await self._configured(lane)
         if epoch_ms(config.get("pause_until") or _LONG_AGO) < epoch_ms(until):
             await self._call(f"CONSUMER.PAUSE.{WORK}.{_durable(lane)}", {"pause_until": until})
+
+    async def braked_until(self, lane: str) -> str | None:
+        return (await self._configured(lane)).get("pause_until")
 
     async def _configured(self, lane: str) -> dict[str, Any]:
         """The consumer's configuration as it stands; it is made where it is not there."""

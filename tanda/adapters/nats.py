@@ -1,6 +1,8 @@
 """Everything that a service has of NATS, behind one connection."""
 
 import asyncio
+import time
+from contextlib import suppress
 
 import structlog
 
@@ -8,6 +10,8 @@ from tanda.adapters.jetstream import JetStreamLog
 from tanda.adapters.jetstream_board import JetStreamBoard
 from tanda.adapters.jetstream_work import JetStreamLease, JetStreamTimers, JetStreamWork
 from tanda.adapters.nats_connection import ApiError, EventClient, NatsSignals, open_client, retry
+from tanda.contracts.times import rfc3339
+from tanda.contracts.work import Presence
 from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
 
@@ -15,6 +19,8 @@ _log = structlog.get_logger("tanda.nats")
 
 #: How long a starting service waits for JetStream, after the server itself has answered.
 START_PATIENCE_S = 60.0
+#: A third of what the board forgets within.
+HELLO_EVERY_S = 5.0
 
 
 class Connection:
@@ -29,6 +35,7 @@ class Connection:
         self.board = JetStreamBoard(client, settings)
         self.signals = NatsSignals(client)
         self._ensuring: asyncio.Task[None] | None = None
+        self._present: asyncio.Task[None] | None = None
         client.reconnected.append(self._ensure_again)
 
     def _ensure_again(self) -> None:
@@ -49,6 +56,17 @@ class Connection:
         await self.lease.ensure()
         await self.board.ensure()
 
+    def be_present(self, name: str, instance: str) -> None:
+        """Says from now on, again and again, that this service is there."""
+        self._present = asyncio.create_task(self._say_hello(name, instance))
+
+    async def _say_hello(self, name: str, instance: str) -> None:
+        while True:
+            with suppress(Unavailable):
+                at = rfc3339(time.time_ns() // 1_000_000)
+                await self.board.hello(Presence(name=name, instance=instance, at=at))
+            await asyncio.sleep(HELLO_EVERY_S)
+
     async def ready(self) -> None:
         """Returns where the log answers; Unavailable where it does not."""
         if not self.client.is_connected:
@@ -56,8 +74,9 @@ class Connection:
         await self.log.position()
 
     async def close(self) -> None:
-        if self._ensuring is not None:
-            self._ensuring.cancel()
+        for task in (self._ensuring, self._present):
+            if task is not None:
+                task.cancel()
         if not self.client.is_closed:
             await self.client.close()
 

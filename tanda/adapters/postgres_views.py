@@ -23,7 +23,7 @@ from tanda.contracts.http import (
 )
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.errors import Refusal, Unavailable
-from tanda.domain.progress import rate_per_s
+from tanda.domain.progress import eta_stats, rate_per_s
 
 _SQL = named("views")
 
@@ -57,6 +57,7 @@ class PostgresViews:
             query.tag,
             search,
             _time(query.created_after),
+            query.owner,
             *after,
             query.limit + 1,
         )
@@ -73,6 +74,16 @@ class PostgresViews:
         rows = await self._rows("files", tenant, batch_id, query.status, search, *after, query.limit + 1)
         return _page(rows, query.limit, file_body, ("index", "first_seq"))
 
+    async def quarantine(self, tenant: str | None, query: FileQuery) -> Page[File]:
+        (after,) = from_cursor(query.cursor, tuple[int]) if query.cursor else (None,)
+        search = query.q.casefold() if query.q else None
+        rows = await self._rows("quarantine", tenant, search, after, query.limit + 1)
+        return _page(rows, query.limit, file_body, ("seq",))
+
+    async def quarantined(self, tenant: str | None) -> int:
+        (row,) = await self._rows("quarantined", tenant)
+        return row["files"]
+
     async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
         rows = await self._rows("file", tenant, batch_id, file_id)
         return file_blobs(rows[0]) if rows else None
@@ -88,7 +99,9 @@ class PostgresViews:
         histograms: dict[str, dict[int, int]] = {}
         for row in buckets:
             histograms.setdefault(row["day"], {})[row["duration_ms"]] = row["files"]
+        etas = await self._rows("etas", tenant, [row["day"] for row in of_days])
         return Stats(
+            eta=eta_stats({row["ratio_pct"]: row["batches"] for row in etas}),
             totals=counts(totals),
             batches=totals["batches"],
             throughput_per_s=await self._throughput(tenant),

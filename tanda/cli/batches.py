@@ -1,4 +1,4 @@
-"""``tanda upload``, ``batches``, ``show``, ``watch``, ``results`` and the commands on a batch."""
+"""``tanda upload``, ``batches``, ``show``, ``watch`` and ``results``."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -104,30 +104,6 @@ def results(
     with target.client() as client:
         written = client.download_results(batch_id, output, format=format)
     show.console.print(f"{output}: {written} bytes", markup=False)
-
-
-def pause(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> None:
-    """Release nothing more of a batch; what runs is finished."""
-    _command(batch_id, "pause", json, target)
-
-
-def resume(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> None:
-    """Let a paused batch go on."""
-    _command(batch_id, "resume", json, target)
-
-
-def cancel(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> None:
-    """Run nothing more of a batch; finished work is kept."""
-    _command(batch_id, "cancel", json, target)
-
-
-def _command(batch_id: str, verb: str, json: bool, target: Target) -> None:
-    with target.client() as client:
-        batch = client.command(batch_id, verb)
-    if json:
-        show.as_json(batch)
-    else:
-        show.summary(batch)
 
 
 def _code(batch: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 
 from tanda.client.errors import TandaProblem, TandaUnreachable, raise_for_problem
-from tanda.client.form import FormUpload
+from tanda.client.form import FormUpload, present
 from tanda.client.live import RECONNECT_WAIT_S, SILENCE_S, LiveEvent
 from tanda.client.uploads import STILL_RUNNING, collect_files
 
@@ -62,9 +62,54 @@ class AsyncClient:
             await asyncio.sleep(RECONNECT_WAIT_S * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
+    # -- control
+
     async def command(self, batch_id: str, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """``pause``, ``resume``, ``cancel``, ``retry`` …"""
+        """``pause``, ``resume``, ``cancel``: the batch as it is then."""
         return await self._json("POST", f"/v1/batches/{batch_id}/{verb}", json=body)
+
+    async def retry(
+        self,
+        batch_id: str,
+        *,
+        file_ids: Sequence[str] | None = None,
+        status: str | None = None,
+        processor: str | None = None,
+    ) -> int:
+        """Starts files again, all failed ones where none are named; how many."""
+        body = present(file_ids=file_ids, status=status, processor=processor)
+        return (await self.command(batch_id, "retry", body))["retried"]
+
+    async def archive(self, batch_id: str, file_ids: Sequence[str], reason: str) -> dict[str, Any]:
+        """Archives sources without waiting for their results; recorded with the reason."""
+        return await self.command(batch_id, "archive", {"file_ids": list(file_ids), "reason": reason})
+
+    async def change(self, batch_id: str, **fields: Any) -> dict[str, Any]:
+        """``priority``, ``start_at``, ``expires_at``, ``limit``; None takes a schedule or a limit away."""
+        return await self._json("PATCH", f"/v1/batches/{batch_id}", json=fields)
+
+    async def bulk(self, action: str, *, dry_run: bool = False, **filter: Any) -> dict[str, Any]:
+        """Pauses, resumes, cancels or retries every batch that a filter names; returns its handle."""
+        body = {"action": action, "filter": present(**filter), "dry_run": dry_run}
+        return await self._json("POST", "/v1/bulk-actions", json=body)
+
+    async def bulk_action(self, bulk_id: str, *, abort: bool = False) -> dict[str, Any]:
+        """How far a bulk action has come; ``abort`` ends it first."""
+        if abort:
+            return await self._json("POST", f"/v1/bulk-actions/{bulk_id}/abort")
+        return await self._json("GET", f"/v1/bulk-actions/{bulk_id}")
+
+    async def limits(self) -> dict[str, Any]:
+        """Every limit, and what of it is used."""
+        return await self._json("GET", "/v1/limits")
+
+    async def set_limits(self, **kinds: dict[str, int | None]) -> dict[str, Any]:
+        """``providers``, ``processors``, ``tenants``: names with their limits, None for the default."""
+        return await self._json("PUT", "/v1/limits", json=kinds)
+
+    def quarantine(self) -> AsyncGenerator[dict[str, Any]]:
+        """Files that wait for a person to look at them, newest first."""
+        return self._pages("/v1/quarantine", {})
 
     async def batch(self, batch_id: str) -> dict[str, Any]:
         """A batch as it is now."""

@@ -1,13 +1,16 @@
 """The client: one method for each thing a user does."""
 
-from collections.abc import Callable, Iterable, Iterator
+import mimetypes
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
 from tanda.client.errors import TandaUnreachable, raise_for_problem
+from tanda.client.form import present
 from tanda.client.live import LiveEvent, follow
 from tanda.client.uploads import OnBytes, Upload, collect_files, pages
 
@@ -58,9 +61,72 @@ class Client:
         chosen = {key: value for key, value in fields.items() if value is not None}
         return self._reached(lambda: Upload(self._http, files, chosen, self._memory).run(on_bytes))
 
+    def open_batch(self, key: str, **fields: Any) -> dict[str, Any]:
+        """An open batch, to be filled file by file; the same key within a day is the same batch."""
+        return self._json(
+            "POST", "/v1/batches", json={**fields, "open": True}, headers={"Idempotency-Key": key}
+        )
+
+    def put_file(self, batch_id: str, name: str, path: Path) -> dict[str, Any]:
+        """One file into an open batch, streamed; the same name and bytes again are the same file."""
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = {"Content-Type": kind, "Content-Length": str(path.stat().st_size)}
+        with path.open("rb") as file:
+            url = f"/v1/batches/{batch_id}/files/{quote(name, safe='')}"
+            return self._json("PUT", url, content=file, headers=headers)
+
+    def result(self, batch_id: str, file_id: str) -> Any:
+        """One file's result."""
+        return self._json("GET", f"/v1/batches/{batch_id}/files/{file_id}/result")
+
+    # -- control
+
     def command(self, batch_id: str, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """``pause``, ``resume``, ``cancel``, ``retry`` …"""
+        """``pause``, ``resume``, ``cancel``: the batch as it is then."""
         return self._json("POST", f"/v1/batches/{batch_id}/{verb}", json=body)
+
+    def retry(
+        self,
+        batch_id: str,
+        *,
+        file_ids: Sequence[str] | None = None,
+        status: str | None = None,
+        processor: str | None = None,
+    ) -> int:
+        """Starts files again, all failed ones where none are named; how many."""
+        body = present(file_ids=file_ids, status=status, processor=processor)
+        return self.command(batch_id, "retry", body)["retried"]
+
+    def archive(self, batch_id: str, file_ids: Sequence[str], reason: str) -> dict[str, Any]:
+        """Archives sources without waiting for their results; recorded with the reason."""
+        return self.command(batch_id, "archive", {"file_ids": list(file_ids), "reason": reason})
+
+    def change(self, batch_id: str, **fields: Any) -> dict[str, Any]:
+        """``priority``, ``start_at``, ``expires_at``, ``limit``; None takes a schedule or a limit away."""
+        return self._json("PATCH", f"/v1/batches/{batch_id}", json=fields)
+
+    def bulk(self, action: str, *, dry_run: bool = False, **filter: Any) -> dict[str, Any]:
+        """Pauses, resumes, cancels or retries every batch that a filter names; returns its handle."""
+        body = {"action": action, "filter": present(**filter), "dry_run": dry_run}
+        return self._json("POST", "/v1/bulk-actions", json=body)
+
+    def bulk_action(self, bulk_id: str, *, abort: bool = False) -> dict[str, Any]:
+        """How far a bulk action has come; ``abort`` ends it first."""
+        if abort:
+            return self._json("POST", f"/v1/bulk-actions/{bulk_id}/abort")
+        return self._json("GET", f"/v1/bulk-actions/{bulk_id}")
+
+    def limits(self) -> dict[str, Any]:
+        """Every limit, and what of it is used."""
+        return self._json("GET", "/v1/limits")
+
+    def set_limits(self, **kinds: dict[str, int | None]) -> dict[str, Any]:
+        """``providers``, ``processors``, ``tenants``: names with their limits, None for the default."""
+        return self._json("PUT", "/v1/limits", json=kinds)
+
+    def quarantine(self) -> Iterator[dict[str, Any]]:
+        """Files that wait for a person to look at them, newest first."""
+        return pages(self._http, "/v1/quarantine", {})
 
     # -- looking
 

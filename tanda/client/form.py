@@ -58,3 +58,8 @@ class FormUpload:
 
     def _head(self, disposition: str) -> bytes:
         return f"--{self._boundary}\r\nContent-Disposition: form-data; {disposition}\r\n".encode()
+
+
+def present(**fields: Any) -> dict[str, Any]:
+    """The fields that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -55,7 +55,7 @@ class RetryFiles(Command, frozen=True, kw_only=True):
 
 class ChangeBatch(Command, frozen=True, kw_only=True):
     changed: list[Changeable]
-    priority: Priority = "normal"
+    priority: Priority | None = None
     start_at: str | None = None
     expires_at: str | None = None
     limit: int | None = None

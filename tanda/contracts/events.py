@@ -98,7 +98,7 @@ class BatchChanged(Event, frozen=True, kw_only=True):
     """Someone changed how a batch is scheduled; the fields named in ``changed`` have new values."""
 
     changed: list[Changeable]
-    priority: Priority = "normal"
+    priority: Priority | None = None
     #: RFC 3339, or None: it may start at once.
     start_at: str | None = None
     #: RFC 3339, or None: it does not expire.

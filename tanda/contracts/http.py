@@ -5,7 +5,8 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from tanda.contracts.events import FileStatus, Priority
-from tanda.contracts.results import BlobRef, FileError, StoredArtifact
+from tanda.contracts.results import BlobRef, FileError, StoredArtifact, Usage
+from tanda.contracts.work import Presence, SchedulerStatus
 
 BatchStatus = Literal[
     "open", "queued", "processing", "paused", "completed", "completed_with_errors", "failed", "cancelled"
@@ -58,7 +59,8 @@ class Progress(Body, frozen=True, kw_only=True):
     succeeded_pct: float
     #: Seconds until the last file is settled, or null where nothing tells.
     eta_s: float | None = None
-    #: Why nothing moves: ``paused``, ``scheduled``, ``limit`` … or null.
+    #: Why nothing moves, or null: ``paused``, ``scheduled``, ``retry`` (its next attempt has its time),
+    #: ``confirmation`` (from outside), ``limit``, ``brake`` (its provider asked for a pause), ``fair_share``.
     waiting_reason: str | None = None
 
 
@@ -96,6 +98,12 @@ class Batch(Body, frozen=True, kw_only=True):
     results: Results
     metadata: dict[str, Any] = {}
     tags: list[str] = []
+    #: RFC 3339; nothing of it runs before, and what is still queued then is cancelled.
+    start_at: str | None = None
+    expires_at: str | None = None
+    #: Files of it that may run at once; null is no limit of its own.
+    limit: int | None = None
+    owner: str | None = None
     #: The log position of the batch's latest event, its files' included.
     seq: int
     urls: BatchUrls
@@ -133,6 +141,11 @@ class File(Body, frozen=True, kw_only=True):
     source: SourceInfo | None = None
     result_url: str | None = None
     artifacts: list[ArtifactInfo] = []
+    #: Its attempts are used up though the trouble was of a passing kind, or its workers died.
+    quarantined: bool = False
+    #: The outside provider that it was given to, and what that cost.
+    provider: str | None = None
+    cost: Usage | None = None
     #: The log position of the file's latest event.
     seq: int
 
@@ -160,6 +173,7 @@ class BatchQuery(msgspec.Struct, frozen=True, kw_only=True):
     tag: str | None = None
     q: str | None = None
     created_after: str | None = None
+    owner: str | None = None
     sort: Literal["-created_at", "created_at"] = "-created_at"
     limit: int = 50
     cursor: str | None = None
@@ -189,6 +203,15 @@ class DayStats(Body, frozen=True, kw_only=True):
     duration_p95_ms: float | None = None
 
 
+class EtaStats(Body, frozen=True, kw_only=True):
+    """How far the time left, as told half-way, was from the time it took; over the days asked for."""
+
+    batches: int
+    #: Percent of the time that was told.
+    median_error_pct: float | None = None
+    p95_error_pct: float | None = None
+
+
 class Stats(Body, frozen=True, kw_only=True):
     #: Files by their status now.
     totals: Counts
@@ -196,6 +219,7 @@ class Stats(Body, frozen=True, kw_only=True):
     #: Completed files per second over the last minute that had any.
     throughput_per_s: float
     days: list[DayStats]
+    eta: EtaStats = EtaStats(batches=0)
 
 
 class OpenBatch(Request, frozen=True, kw_only=True):
@@ -211,6 +235,190 @@ class OpenBatch(Request, frozen=True, kw_only=True):
     tags: list[str] = []
     open: Literal[True] = True
     owner: str | None = None
+    limit: int | None = None
+
+
+class Retry(Request, frozen=True, kw_only=True):
+    """``POST /v1/batches/{id}/retry``: these files, or all of a status; all failed ones by default."""
+
+    file_ids: list[str] | None = None
+    status: Literal["failed", "cancelled", "completed"] | None = None
+    #: Another processor than before, by name.
+    processor: str | None = None
+
+
+class Retried(Body, frozen=True, kw_only=True):
+    retried: int
+
+
+class ForceArchive(Request, frozen=True, kw_only=True):
+    """``POST /v1/batches/{id}/archive``: an operator's override, recorded with its reason."""
+
+    file_ids: list[str]
+    reason: str
+
+
+class ChangeBatch(Request, frozen=True, kw_only=True):
+    """``PATCH /v1/batches/{id}``: what is left out stays; null takes a schedule or a limit away."""
+
+    priority: Priority | msgspec.UnsetType = msgspec.UNSET
+    start_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    expires_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    limit: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class CallbackError(Request, frozen=True, kw_only=True):
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class Callback(Request, frozen=True, kw_only=True):
+    """``POST /v1/callbacks/{token}``: what became of work that went out."""
+
+    status: Literal["completed", "failed"]
+    #: Any JSON, of a completed one.
+    result: Any = None
+    #: Of a failed one.
+    error: CallbackError | None = None
+
+
+class BulkFilter(Request, frozen=True, kw_only=True):
+    """Which batches; at least one of these has to be named."""
+
+    status: str | None = None
+    tag: str | None = None
+    q: str | None = None
+    created_after: str | None = None
+    batch_ids: list[str] | None = None
+
+
+BulkVerb = Literal["pause", "resume", "cancel", "retry"]
+
+
+class BulkRequest(Request, frozen=True, kw_only=True):
+    """``POST /v1/bulk-actions``."""
+
+    action: BulkVerb
+    filter: BulkFilter
+    #: Counts and changes nothing.
+    dry_run: bool = False
+
+
+class BulkError(Body, frozen=True, kw_only=True):
+    batch_id: str
+    code: str
+    detail: str
+
+
+class BulkAction(Body, frozen=True, kw_only=True):
+    """One action on many batches, as far as it has come."""
+
+    #: Null for a dry run, which leaves nothing behind.
+    id: str | None
+    object: Literal["bulk_action"] = "bulk_action"
+    action: BulkVerb
+    filter: dict[str, Any]
+    dry_run: bool
+    status: Literal["counted", "running", "completed", "aborted"]
+    matched: int
+    done: int = 0
+    #: Batches whose state forbade it, or that had nothing to retry.
+    skipped: int = 0
+    failed: int = 0
+    #: The first of those that failed.
+    errors: list[BulkError] = []
+    created_at: str
+    finished_at: str | None = None
+
+
+class BulkRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One action on a list of batches, and how far it has come."""
+
+    id: str
+    tenant: str
+    action: BulkVerb
+    filter: dict[str, Any]
+    actor: str
+    #: All that matched when it began.
+    batch_ids: list[str]
+    created_at: str
+    status: Literal["running", "completed", "aborted"] = "running"
+    #: Batches that were tried.
+    position: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    errors: list[BulkError] = []
+    finished_at: str | None = None
+
+
+class LimitInfo(Body, frozen=True, kw_only=True):
+    """A limit, and what of it is used."""
+
+    name: str
+    limit: int
+    in_flight: int = 0
+
+
+class BrakeInfo(Body, frozen=True, kw_only=True):
+    #: RFC 3339; null where only fewer calls at once are left of it.
+    until: str | None
+    #: How often the limit is halved.
+    level: int
+    code: str
+
+
+class ProviderInfo(Body, frozen=True, kw_only=True):
+    """An outside provider: its limit, and what its brake leaves of it."""
+
+    name: str
+    limit: int
+    allowed_now: int
+    in_flight: int = 0
+    queued: int = 0
+    brake: BrakeInfo | None = None
+
+
+class LimitsInfo(Body, frozen=True, kw_only=True):
+    """``GET /v1/limits``."""
+
+    providers: list[ProviderInfo]
+    processors: list[LimitInfo]
+    tenants: list[LimitInfo]
+    #: The log position of the last change, 0 where there was none.
+    changed_seq: int
+
+
+class SetLimits(Request, frozen=True, kw_only=True):
+    """``PUT /v1/limits``: names with their new limit, null for the default; names left out stay."""
+
+    providers: dict[str, int | None] = {}
+    processors: dict[str, int | None] = {}
+    tenants: dict[str, int | None] = {}
+
+
+class LogInfo(Body, frozen=True, kw_only=True):
+    position: int
+
+
+class ViewsInfo(Body, frozen=True, kw_only=True):
+    position: int
+    #: Events of the log that they have not seen.
+    lag: int
+
+
+class SystemInfo(Body, frozen=True, kw_only=True):
+    """``GET /v1/system``: what the running services say of themselves."""
+
+    version: str
+    log: LogInfo
+    views: ViewsInfo
+    #: Null where nobody leads at this moment.
+    scheduler: SchedulerStatus | None
+    services: list[Presence]
+    #: Files in quarantine, of every tenant.
+    quarantined: int
 
 
 def file_problem(error: FileError, attempt: int) -> dict[str, Any]:

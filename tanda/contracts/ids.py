@@ -15,6 +15,7 @@ _ENTROPY_BYTES = 10
 BATCH = "bat"
 FILE = "fil"
 EVENT = "evt"
+BULK = "blk"
 
 
 def make_id(prefix: str, time_ms: int, entropy: bytes) -> str:

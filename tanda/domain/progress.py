@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from tanda.contracts.events import FINAL_STATUSES
-from tanda.contracts.http import BatchStatus, Counts, Progress
+from tanda.contracts.http import BatchStatus, Counts, EtaStats, Progress
 
 #: Until this many files are settled, a rate is chance and no estimate is given.
 ETA_DONE_MIN = 2
@@ -23,6 +23,8 @@ class BatchFacts(msgspec.Struct, frozen=True, kw_only=True):
     retried_at: str | None = None
     #: Files of the latest retry.
     retried: int = 0
+    #: Files that have their next attempt before them: the counts have them as queued.
+    retrying: int = 0
 
 
 def batch_status(facts: BatchFacts, counts: Counts) -> BatchStatus:
@@ -87,7 +89,24 @@ def waiting_reason(facts: BatchFacts, counts: Counts, now: str) -> str | None:
         return "paused"
     if facts.start_at and facts.start_at > now:
         return "scheduled"
-    return None
+    if counts.processing or counts.queued > facts.retrying or not facts.sealed_at:
+        return None
+    if facts.retrying:
+        return "retry"
+    return "confirmation" if counts.waiting else None
+
+
+def eta_stats(ratios: Mapping[int, int]) -> EtaStats:
+    """Of a histogram of times taken in percent of the times told: how far off they were."""
+    errors: dict[int, int] = {}
+    for ratio, batches in ratios.items():
+        error = abs(ratio - 100)
+        errors[error] = errors.get(error, 0) + batches
+    return EtaStats(
+        batches=sum(errors.values()),
+        median_error_pct=percentile(errors, 0.5),
+        p95_error_pct=percentile(errors, 0.95),
+    )
 
 
 def percentile(histogram: Mapping[int, int], share: float) -> float | None:

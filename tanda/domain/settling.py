@@ -18,6 +18,7 @@ from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER, FileStatus
 from tanda.contracts.results import BlobRef
 from tanda.domain import batch as batches
 from tanda.domain.batch import BatchState
+from tanda.domain.pace import Pace
 
 #: The events that change what a result document says: the last of them is its ``through_seq``, so
 #: that two writers of one version write the same bytes, whatever else they have seen.
@@ -72,6 +73,7 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
     deletable_news: bool = False
     #: Objects whose deletion is done.
     deleted: set[str] = set()
+    pace: Pace = Pace()
 
     # -- questions
 
@@ -135,6 +137,7 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
         if record.seq <= self.seq:
             return
         self.seq = record.seq
+        self.pace = self.pace.after(record, len(self.files), self.final)
         if type(record.event) in _TELLING:
             self.through_seq = record.seq
         if record.file_id is None:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tanda.adapters.memory_blobs import MemoryBlobs
+from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.adapters.s3 import S3Blobs
 from tanda.adapters.s3.blobs import SINGLE_PUT_BYTES_MAX
 from tanda.adapters.s3.group_sync import GroupSync

@@ -10,7 +10,7 @@ import pytest
 from services.projector.catalog import VIEWS
 from services.projector.rebuild import rebuild
 from tanda.adapters.memory import MemoryLog
-from tanda.adapters.memory_views import MemoryViews
+from tanda.adapters.memory.views import MemoryViews
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.postgres_views import PostgresViews
 from tanda.adapters.views.store import ViewStore

@@ -10,7 +10,7 @@ def _words(text: str) -> frozenset[str]:
 #: Calculates and nothing else: no clock, no chance, no files, no network, no tasks.
 PURE = _words(
     "abc base64 binascii bisect codecs collections contextlib copy csv dataclasses decimal difflib enum"
-    " fractions functools hashlib heapq html io itertools json math operator re string struct textwrap"
+    " fractions functools hashlib heapq hmac html io itertools json math operator re string struct textwrap"
     " types typing unicodedata urllib.parse warnings zlib"
 )
 #: The rooms of ``tanda`` that every service may know: language, rules, ports, and what is built on them.
@@ -86,6 +86,11 @@ ROOMS: dict[str, Room] = {
         ours=_words("tanda.contracts"),
         packages=_words("msgspec httpx2"),
     ),
+    "tanda.intake": Room(
+        "A watched folder: files on this disk, and a gateway behind the SDK.",
+        ours=_words("tanda.client"),
+        packages=_words("msgspec"),
+    ),
     "tanda.samples": Room(
         "Makes the sample files of a first look; knows nothing of the rest.", packages=_words("PIL zxingcpp")
     ),
@@ -96,7 +101,7 @@ ROOMS: dict[str, Room] = {
     ),
     "tanda.cli": Room(
         "A composition root: the commands put rooms together; services are processes to it, never imports.",
-        ours=LANGUAGE | ADAPTERS | _words("tanda.client tanda.embedded tanda.samples"),
+        ours=LANGUAGE | ADAPTERS | _words("tanda.client tanda.embedded tanda.intake tanda.samples"),
         packages=_words("cyclopts rich httpx2 msgspec structlog uvloop"),
     ),
     "services": Room("Nothing lives here but the services.", stdlib=PURE),
@@ -119,6 +124,11 @@ ROOMS: dict[str, Room] = {
         "Composition root.",
         ours=LANGUAGE | ADAPTERS | _words("tanda services.worker"),
         packages=_words("structlog uvloop"),
+    ),
+    "services.worker.outside": Room(
+        "Calls outside providers; the only room of the services that is a client of somebody else's HTTP.",
+        ours=LANGUAGE,
+        packages=_words("msgspec structlog httpx2"),
     ),
     "services.worker.processors": Room(
         "Sealed: the contract, siblings and parser libraries; no clock, no network, no process.",

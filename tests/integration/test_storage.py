@@ -17,7 +17,7 @@ import pytest
 
 from services.storage.archive import EVENT_BYTES_MAX, event_sizes
 from tanda.adapters.memory import MemoryLog
-from tanda.adapters.memory_blobs import MemoryBlobs
+from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e

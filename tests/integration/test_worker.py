@@ -13,7 +13,7 @@ from services.worker.runner import Runner
 from services.worker.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import Scheduler
 from tanda.adapters.memory import MemoryBoard, MemoryLease, MemoryLog, MemoryTimers, MemoryWork
-from tanda.adapters.memory_blobs import MemoryBlobs
+from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tanda.adapters.memory import MemoryLog
-from tanda.adapters.memory_blobs import MemoryBlobs
+from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import LogDamaged, NotFound

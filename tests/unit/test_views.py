@@ -9,7 +9,7 @@ import pytest
 from services.projector.catalog import VIEWS
 from services.projector.views.stats import bucket_ms
 from tanda.adapters.memory import MemoryLog
-from tanda.adapters.memory_views import MemoryTables
+from tanda.adapters.memory.views import MemoryTables
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Origin, Recorded, new_event, recorded
 from tanda.contracts.results import BlobRef, FileError, StoredArtifact

@@ -59,13 +59,13 @@ class Accept:
         self._log = log
         self._source = source
         self._patience_s = patience_s
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         #: A PUT and a seal of the same batch do not overlap within this process.
         self._turns = Turns()
         self._next_indices: dict[str, int] = {}
 
-    def origin(self, command: str | None = None) -> Origin:
-        return Origin(source=self._source, command=command)
+    def origin(self, command: str | None = None, actor: str | None = None) -> Origin:
+        return Origin(source=self._source, command=command, actor=actor)
 
     # -- a whole batch
 
@@ -85,7 +85,7 @@ class Accept:
         self, tenant: str, batch_id: str, command: c.CreateBatch, files: Sequence[NewFile], origin: Origin
     ) -> list[Recorded]:
         subject = batch_subject(tenant, batch_id)
-        now = self._now_ms()
+        now = self.now_ms()
         (created,) = batch.decide(batch.initial(), command)
         head = new_event(subject, created, expected_seq=0, time_ms=now, origin=origin)
         body = [self._file_event(tenant, batch_id, one, now, origin) for one in files]
@@ -94,8 +94,8 @@ class Accept:
         sealed = _seal_after([created], files)
         if not rest and len(first) < CHUNK_EVENTS:
             tail = new_event(subject, sealed, expected_seq=FOLLOWS, time_ms=now, origin=origin)
-            return await self._append([*first, tail])
-        records = await self._append(first)
+            return await self.append([*first, tail])
+        records = await self.append(first)
         tail = new_event(subject, sealed, expected_seq=records[0].seq, time_ms=now, origin=origin)
         return records + await self._append_chunks([*rest, tail])
 
@@ -106,14 +106,14 @@ class Accept:
         there = await self._read(tenant, batch_id)
         if not there:
             raise Unavailable("nats", "the batch conflicts with one that cannot be read")
-        if _state(there).sealed:
+        if state_of(there).sealed:
             return Written(tenant=tenant, batch_id=batch_id, records=there, repeated=True)
         known = {record.file_id for record in there}
-        now = self._now_ms()
+        now = self.now_ms()
         missing = [one for one in files if one.file_id not in known]
         events = [self._file_event(tenant, batch_id, one, now, origin) for one in missing]
         sealed = _seal_after([one.event for one in there if one.file_id is None], files)
-        last = _last_of_batch(there)
+        last = last_of_batch(there)
         tail = new_event(
             batch_subject(tenant, batch_id), sealed, expected_seq=last, time_ms=now, origin=origin
         )
@@ -131,10 +131,10 @@ class Accept:
         """An empty batch that files are added to."""
         (created,) = batch.decide(batch.initial(), command)
         event = new_event(
-            batch_subject(tenant, batch_id), created, expected_seq=0, time_ms=self._now_ms(), origin=origin
+            batch_subject(tenant, batch_id), created, expected_seq=0, time_ms=self.now_ms(), origin=origin
         )
         try:
-            return Written(tenant=tenant, batch_id=batch_id, records=await self._append([event]))
+            return Written(tenant=tenant, batch_id=batch_id, records=await self.append([event]))
         except Conflict:
             there = await self._read(tenant, batch_id)
             return Written(tenant=tenant, batch_id=batch_id, records=there, repeated=True)
@@ -144,7 +144,7 @@ class Accept:
         records = await self.batch_records(tenant, batch_id)
         created = records[0].event
         assert isinstance(created, e.BatchCreated), "a batch begins with its creation"
-        return _state(records), created
+        return state_of(records), created
 
     async def file_there(self, tenant: str, batch_id: str, file_id: str) -> Recorded | None:
         """The first event of a file, which tells its digest, else None."""
@@ -162,9 +162,9 @@ class Accept:
             index = await self._next_index(tenant, batch_id)
             if not has_index:
                 one = msgspec.structs.replace(one, command=msgspec.structs.replace(one.command, index=index))
-            event = self._file_event(tenant, batch_id, one, self._now_ms(), origin)
+            event = self._file_event(tenant, batch_id, one, self.now_ms(), origin)
             try:
-                (record,) = await self._append([event])
+                (record,) = await self.append([event])
                 self._next_indices[batch_id] = index + 1
                 return record, True
             except Conflict:
@@ -178,15 +178,15 @@ class Accept:
         async with self._turns.of(batch_id):
             there = await self.all_records(tenant, batch_id)
             command = _seal_command(there)
-            (sealed,) = batch.decide(_state(there), command)
+            (sealed,) = batch.decide(state_of(there), command)
             event = new_event(
                 batch_subject(tenant, batch_id),
                 sealed,
-                expected_seq=_last_of_batch(there),
-                time_ms=self._now_ms(),
+                expected_seq=last_of_batch(there),
+                time_ms=self.now_ms(),
                 origin=origin,
             )
-            records = there + await self._append([event])
+            records = there + await self.append([event])
         return Written(tenant=tenant, batch_id=batch_id, records=records)
 
     # -- commands of a batch
@@ -195,16 +195,16 @@ class Accept:
         """Decides on the batch as it is and appends; returns the position."""
         for _ in range(DECISIONS_MAX):
             records = await self.batch_records(tenant, batch_id)
-            events = batch.decide(_state(records), command)
+            events = batch.decide(state_of(records), command)
             new = new_event(
                 batch_subject(tenant, batch_id),
                 events[0],
                 expected_seq=records[-1].seq,
-                time_ms=self._now_ms(),
+                time_ms=self.now_ms(),
                 origin=origin,
             )
             try:
-                return (await self._append([new]))[0].seq
+                return (await self.append([new]))[0].seq
             except Conflict:
                 continue
         raise Unavailable("nats", "the batch is being written by others all the time")
@@ -257,11 +257,14 @@ class Accept:
     async def _append_chunks(self, events: Sequence[NewEvent]) -> list[Recorded]:
         records: list[Recorded] = []
         for start in range(0, len(events), CHUNK_EVENTS):
-            records += await self._append(events[start : start + CHUNK_EVENTS])
+            records += await self.append(events[start : start + CHUNK_EVENTS])
         return records
 
-    async def _append(self, events: Sequence[NewEvent]) -> list[Recorded]:
-        """Repeats while the outcome is unknown: the ids are the same, so nothing is written twice."""
+    async def append(self, events: Sequence[NewEvent]) -> list[Recorded]:
+        """Writes events in one atomic append, again while the outcome is unknown.
+
+        The ids are the same, so nothing is written twice.
+        """
         deadline = time.monotonic() + self._patience_s
         wait_s = FIRST_WAIT_S
         while True:
@@ -300,7 +303,8 @@ def digest_of(first: Recorded) -> str | None:
     return first.event.sha256
 
 
-def _state(records: Sequence[Recorded]) -> batch.BatchState:
+def state_of(records: Sequence[Recorded]) -> batch.BatchState:
+    """The batch that its events make, its files' events left aside."""
     state = batch.initial()
     for record in records:
         if record.file_id is None:
@@ -308,7 +312,8 @@ def _state(records: Sequence[Recorded]) -> batch.BatchState:
     return state
 
 
-def _last_of_batch(records: Sequence[Recorded]) -> int:
+def last_of_batch(records: Sequence[Recorded]) -> int:
+    """The last position on the batch's own subject: what its next event expects."""
     return max(record.seq for record in records if record.file_id is None)
 
 

@@ -1,6 +1,7 @@
 """What a write answers with: the batch or file as the events just written make it, without any view."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
     created: e.BatchCreated | None = None
     done: e.BatchCompleted | None = None
     statuses: dict[str, FileStatus] = {}
+    changes: dict[str, Any] = {}
     for record in records:
         if record.file_id is not None:
             statuses[record.file_id] = STATUS_AFTER[type(record.event)]
@@ -31,11 +33,17 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
                 created = event
             case e.BatchCompleted() as event:
                 done = event
+            case e.BatchChanged() as event:
+                changes |= {name: getattr(event, name) for name in event.changed}
             case _:
                 pass
         facts = _facts(facts, record)
     assert created is not None, "a batch begins with its creation"
     counts = _counts(statuses)
+    retrying = sum(status == "retrying" for status in statuses.values())
+    facts = msgspec.structs.replace(facts, retrying=retrying)
+    priority = changes.get("priority", created.priority)
+    expires_at, limit = changes.get("expires_at", created.expires_at), changes.get("limit", created.limit)
     urls, last = batch_urls(batch_id), records[-1]
     began = facts.retried_at or facts.started_at
     return Batch(
@@ -43,7 +51,7 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
         name=created.name,
         status=batch_status(facts, counts),
         processor=created.processor,
-        priority=created.priority,
+        priority=priority,
         counts=counts,
         progress=progress(
             facts,
@@ -67,6 +75,10 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
         ),
         metadata=created.metadata,
         tags=created.tags,
+        start_at=facts.start_at,
+        expires_at=expires_at,
+        limit=limit,
+        owner=created.owner,
         seq=last.seq,
         urls=urls,
     )
@@ -76,6 +88,8 @@ def _facts(facts: BatchFacts, record: Recorded) -> BatchFacts:
     replace, time = msgspec.structs.replace, record.time
     match record.event:
         case e.BatchCreated() as event:
+            return replace(facts, start_at=event.start_at)
+        case e.BatchChanged() as event if "start_at" in event.changed:
             return replace(facts, start_at=event.start_at)
         case e.BatchSealed():
             return replace(facts, sealed_at=time)
@@ -89,7 +103,11 @@ def _facts(facts: BatchFacts, record: Recorded) -> BatchFacts:
             return replace(facts, cancelled_at=time, paused_at=None)
         case e.FilesRetried() as event:
             return replace(
-                facts, completed_at=None, cancelled_at=None, retried_at=time, retried=len(event.file_ids)
+                facts,
+                completed_at=None,
+                cancelled_at=None,
+                retried_at=time,
+                retried=event.total or len(event.file_ids),
             )
         case e.BatchCompleted():
             return replace(facts, completed_at=time, paused_at=None)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
+import msgspec
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
@@ -56,6 +57,7 @@ async def list_batches(
     tag: Text = None,
     q: Text = None,
     created_after: Text = None,
+    owner: Text = None,
     sort: Annotated[str, Query(pattern="^-?created_at$")] = "-created_at",
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -66,11 +68,14 @@ async def list_batches(
         tag=tag,
         q=q,
         created_after=_time(created_after),
+        owner=owner,
         sort="created_at" if sort == "created_at" else "-created_at",
         limit=limit,
         cursor=cursor,
     )
-    return read(request, await gateway.views.batches(caller.tenant, query), position)
+    page = await gateway.views.batches(caller.tenant, query)
+    page = msgspec.structs.replace(page, data=await gateway.reasons.explained(page.data))
+    return read(request, page, position)
 
 
 @router.get("/batches/{batch_id}", openapi_extra=answers(200, Batch))
@@ -79,7 +84,8 @@ async def get_batch(
 ) -> Response:
     """A batch with its counts and progress."""
     batch = await seen(gateway, caller, batch_id, None, gateway.views.batch)
-    return read(request, batch, position)
+    (explained,) = await gateway.reasons.explained([batch])
+    return read(request, explained, position)
 
 
 @router.get("/batches/{batch_id}/files", openapi_extra=answers(200, Page[File]))

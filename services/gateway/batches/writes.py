@@ -31,6 +31,7 @@ from services.gateway.upload.packing import Received
 from services.gateway.upload.receive import Form
 from tanda.contracts import commands as c
 from tanda.contracts import ids
+from tanda.contracts.codec import encode
 from tanda.contracts.http import Batch, File, OpenBatch
 from tanda.contracts.times import rfc3339
 from tanda.domain.errors import Refusal
@@ -82,7 +83,8 @@ def _command(gateway: Gateway, form: Form) -> c.CreateBatch:
     if not form.files:
         raise Refusal("empty_batch", "A batch needs at least one file.")
     default = form.files[0].name if len(form.files) == 1 else _default_name(gateway)
-    return create_command(fields, default, gateway.processors, is_open=False)
+    known = gateway.processors, gateway.providers
+    return create_command(fields, default, *known, is_open=False)
 
 
 def _default_name(gateway: Gateway) -> str:
@@ -113,7 +115,8 @@ def _batch_answer(status: int, done: Written) -> Answer:
 
 async def _open(request: Request, caller: Caller, gateway: Gateway, key: str | None) -> Response:
     fields, raw = await json_body(request, gateway.settings, OpenBatch)
-    command = create_command(fields, _default_name(gateway), gateway.processors, is_open=True)
+    known = gateway.processors, gateway.providers
+    command = create_command(fields, _default_name(gateway), *known, is_open=True)
 
     async def create(reserved_id: str) -> Answer:
         done = await gateway.accept.open(caller.tenant, reserved_id, command, gateway.accept.origin(key))
@@ -175,7 +178,7 @@ async def pause_batch(
     batch_id: str, caller: CallerDep, gateway: GatewayDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Releases nothing more of a batch; what runs is finished."""
-    return await _command_batch(gateway, caller, batch_id, c.PauseBatch(), idempotency_key)
+    return await command_batch(gateway, caller, batch_id, c.PauseBatch(), idempotency_key)
 
 
 @router.post("/{batch_id}/resume", openapi_extra=answers(202, Batch))
@@ -183,7 +186,7 @@ async def resume_batch(
     batch_id: str, caller: CallerDep, gateway: GatewayDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Lets a paused batch go on."""
-    return await _command_batch(gateway, caller, batch_id, c.ResumeBatch(), idempotency_key)
+    return await command_batch(gateway, caller, batch_id, c.ResumeBatch(), idempotency_key)
 
 
 @router.post("/{batch_id}/cancel", openapi_extra=answers(202, Batch))
@@ -191,23 +194,25 @@ async def cancel_batch(
     batch_id: str, caller: CallerDep, gateway: GatewayDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Stops a batch for good: what is not running yet will not run."""
-    return await _command_batch(gateway, caller, batch_id, c.CancelBatch(), idempotency_key)
+    return await command_batch(gateway, caller, batch_id, c.CancelBatch(), idempotency_key)
 
 
-async def _command_batch(
+async def command_batch(
     gateway: Gateway, caller: Caller, batch_id: str, command: c.Command, key: str | None
 ) -> Response:
+    """202 with the batch as it is after a command that its own aggregate decides."""
     tenant = await owner_of(gateway, caller, batch_id)
 
     async def run(_: str) -> Answer:
-        seq = await gateway.accept.command(tenant, batch_id, command, gateway.accept.origin(key))
-        return written(202, await _batch_after(gateway, caller, tenant, batch_id, seq), seq)
+        origin = gateway.accept.origin(key, caller.actor)
+        seq = await gateway.accept.command(tenant, batch_id, command, origin)
+        return written(202, await batch_after(gateway, caller, tenant, batch_id, seq), seq)
 
-    digest = sha256(f"{type(command).__name__}\0{batch_id}".encode()).hexdigest()
+    digest = sha256(f"{type(command).__name__}\0{batch_id}\0".encode() + encode(command)).hexdigest()
     return (await gateway.once(caller, key, digest, batch_id, run)).response()
 
 
-async def _batch_after(gateway: Gateway, caller: Caller, tenant: str, batch_id: str, seq: int) -> Batch:
+async def batch_after(gateway: Gateway, caller: Caller, tenant: str, batch_id: str, seq: int) -> Batch:
     """The batch with the event at ``seq`` in it: from the view where that has it soon, else from the log."""
     try:
         async with asyncio.timeout(VIEW_ANSWER_S):

@@ -14,6 +14,8 @@ from tanda.contracts.http import OpenBatch
 from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.filetypes import FileType, safe_name
+from tanda.domain.scheduling.limits import LIMIT_MAX
+from tanda.domain.scheduling.providers import OUTSIDE, provider_of
 
 AUTO = "auto"
 #: Repeated in every ``FileQueued``, so kept small; a message of the log has 256 kB.
@@ -38,6 +40,8 @@ def batch_fields(form: Form) -> OpenBatch:
         values["tags"] = _tags(form.fields["tags"])
     for name in [name for name, value in values.items() if value == ""]:
         del values[name]  # a browser sends the inputs that nobody filled in
+    if str(values.get("limit", "")).isdecimal():
+        values["limit"] = int(values["limit"])
     try:
         return msgspec.convert(values, OpenBatch)
     except msgspec.ValidationError as error:
@@ -45,15 +49,22 @@ def batch_fields(form: Form) -> OpenBatch:
 
 
 def create_command(
-    fields: OpenBatch, default_name: str, processors: frozenset[str], *, is_open: bool
+    fields: OpenBatch,
+    default_name: str,
+    processors: frozenset[str],
+    providers: frozenset[str],
+    *,
+    is_open: bool,
 ) -> c.CreateBatch:
     """Checks what the types do not say; 422 with every field that is wrong."""
     errors = [
+        *_provider_error(fields, providers),
         *_checks(fields, processors),
         *_size_error("options", fields.options, OPTIONS_BYTES_MAX),
         *_size_error("metadata", fields.metadata, METADATA_BYTES_MAX),
+        *limit_error("limit", fields.limit),
     ]
-    times = {name: _time(name, getattr(fields, name), errors) for name in ("start_at", "expires_at")}
+    times = {name: time_field(name, getattr(fields, name), errors) for name in ("start_at", "expires_at")}
     if errors:
         raise InvalidFields(*errors)
     return c.CreateBatch(
@@ -67,6 +78,7 @@ def create_command(
         tags=list(dict.fromkeys(fields.tags)),
         open=is_open,
         owner=fields.owner,
+        limit=fields.limit,
     )
 
 
@@ -139,13 +151,29 @@ def _checks(fields: OpenBatch, processors: frozenset[str]) -> list[tuple[str, st
     return errors
 
 
+def _provider_error(fields: OpenBatch, providers: frozenset[str]) -> list[tuple[str, str]]:
+    """Work for a provider that nobody has configured is refused before a byte of it is kept."""
+    if fields.processor not in OUTSIDE or provider_of(fields.processor, fields.options) in providers:
+        return []
+    known = sorted(one for one in providers if one.startswith(f"{fields.processor}-"))
+    return [("options", f"they name no configured provider; there are {', '.join(known) or 'none'}")]
+
+
 def _size_error(name: str, value: dict[str, Any], bytes_max: int) -> list[tuple[str, str]]:
     if len(msgspec.json.encode(value)) <= bytes_max:
         return []
     return [(name, f"at most {bytes_max:,} bytes of JSON")]
 
 
-def _time(name: str, text: str | None, errors: list[tuple[str, str]]) -> str | None:
+def limit_error(name: str, value: int | None) -> list[tuple[str, str]]:
+    """What is wrong with a limit, if anything."""
+    if value is None or 1 <= value <= LIMIT_MAX:
+        return []
+    return [(name, f"1 to {LIMIT_MAX:,}")]
+
+
+def time_field(name: str, text: str | None, errors: list[tuple[str, str]]) -> str | None:
+    """A time as the log has it; what is wrong with it goes to the errors."""
     if text is None:
         return None
     try:

@@ -18,7 +18,18 @@ from tanda.settings import Settings
 
 #: The fields of a batch beside its files; anything else is an error, never ignored.
 FIELDS = frozenset(
-    {"name", "processor", "options", "priority", "start_at", "expires_at", "metadata", "tags", "owner"}
+    {
+        "name",
+        "processor",
+        "options",
+        "priority",
+        "start_at",
+        "expires_at",
+        "metadata",
+        "tags",
+        "owner",
+        "limit",
+    }
 )
 FILES = "files"
 FIELD_BYTES_MAX = 64 * 1024
@@ -26,7 +37,7 @@ FIELDS_BYTES_MAX = 256 * 1024
 #: Written to the spool in steps of this size, each in a thread.
 SPOOL_STEP_BYTES = 1024**2
 #: Processors without a list of types: they take whatever comes.
-UNTYPED = frozenset({"noop"})
+UNTYPED = frozenset({"noop", "http", "llm"})
 
 
 class Form(msgspec.Struct, kw_only=True):

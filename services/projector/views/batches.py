@@ -25,6 +25,7 @@ BATCHES = Table(
         "metadata": Column("text"),
         "tags": Column("text[]"),
         "owner": Column("text"),
+        "files_at_once": Column("int"),
         "created_at": Column("text"),
         "start_at": Column("text"),
         "expires_at": Column("text"),
@@ -56,7 +57,7 @@ class Batches:
     """``GET /v1/batches``; its ``status`` is computed by the table from these facts."""
 
     name = "batches"
-    version = 1
+    version = 2
     ddl = ddl("batches")
     tables = (BATCHES,)
 
@@ -109,8 +110,16 @@ def _created(record: Recorded) -> dict[str, Any]:
         "created_at": record.time,
         "start_at": event.start_at,
         "expires_at": event.expires_at,
+        "files_at_once": event.limit,
         "seq": record.seq,
     }
+
+
+def _changed(record: Recorded) -> dict[str, Any]:
+    event = record.event
+    assert isinstance(event, e.BatchChanged)
+    columns = {name: "files_at_once" if name == "limit" else name for name in event.changed}
+    return {column: getattr(event, name) for name, column in columns.items()} | {"seq": record.seq}
 
 
 def _sealed(record: Recorded) -> dict[str, Any]:
@@ -137,7 +146,7 @@ def _retried(record: Recorded) -> dict[str, Any]:
         "completed_at": None,
         "cancelled_at": None,
         "retried_at": record.time,
-        "retried": len(event.file_ids),
+        "retried": event.total or len(event.file_ids),
         "seq": record.seq,
     }
 
@@ -160,5 +169,6 @@ _CHANGES: dict[type[e.Event], Callable[[Recorded], dict[str, Any]]] = {
     e.BatchResumed: _resumed,
     e.BatchCancelled: _cancelled,
     e.FilesRetried: _retried,
+    e.BatchChanged: _changed,
     e.BatchCompleted: _completed,
 }

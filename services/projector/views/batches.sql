@@ -12,6 +12,8 @@ create table batches (
     metadata text not null,
     tags text[] not null,
     owner text,
+    -- its own limit
+    files_at_once int,
     created_at text not null,
     start_at text,
     expires_at text,
@@ -55,5 +57,6 @@ create table batches (
 -- indexes
 create index batches_by_tenant on batches (tenant, created_at, batch_id);
 create index batches_by_time on batches (created_at, batch_id);
+create index batches_by_owner on batches (tenant, owner, created_at, batch_id) where owner is not null;
 create index batches_active on batches (tenant, created_at, batch_id)
     where status in ('open', 'queued', 'processing', 'paused');

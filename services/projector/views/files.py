@@ -39,6 +39,9 @@ FILES = Table(
         "source": Column("text"),
         "result_seq": Column("bigint"),
         "artifacts": Column("text"),
+        "quarantined": Column("boolean", default=False),
+        "provider": Column("text"),
+        "cost": Column("text"),
         "seq": Column("bigint"),
     },
 )
@@ -50,7 +53,7 @@ class Files:
     """``GET /v1/batches/{id}/files``."""
 
     name = "files"
-    version = 1
+    version = 2
     ddl = ddl("files")
     tables = (FILES,)
 
@@ -81,9 +84,12 @@ def _queued(rows: Rows, record: Recorded) -> None:
 
 def _again(record: Recorded, event: e.FileQueued) -> Change:
     void = dict.fromkeys(
-        ("error", "warnings", "started_at", "finished_at", "duration_ms", "result_seq", "artifacts")
+        (
+            *("error", "warnings", "started_at", "finished_at", "duration_ms", "result_seq", "artifacts"),
+            *("provider", "cost"),
+        )
     )
-    return void | _attempt(record, event) | {"seq": record.seq}
+    return void | _attempt(record, event) | {"quarantined": False, "seq": record.seq}
 
 
 def _attempt(record: Recorded, event: e.FileQueued) -> Change:
@@ -132,6 +138,7 @@ def _started(record: Recorded) -> Change:
         "attempt": event.attempt,
         "processor": clean(event.processor),
         "started_at": record.time,
+        "provider": event.provider,
         "seq": record.seq,
     }
 
@@ -152,6 +159,7 @@ def _completed(record: Recorded) -> Change:
         "finished_at": record.time,
         "duration_ms": event.duration_ms,
         "result_seq": record.seq,
+        "cost": None if event.usage is None else _json(event.usage),
         "seq": record.seq,
     }
 
@@ -171,6 +179,7 @@ def _failed(record: Recorded) -> Change:
         "error": _error(event.error, event.attempt),
         "finished_at": record.time,
         "duration_ms": event.duration_ms,
+        "quarantined": event.quarantined,
         "seq": record.seq,
     }
 

@@ -28,9 +28,15 @@ create table files (
     -- the position of the FileCompleted that carries or names the result
     result_seq bigint,
     artifacts text,
+    -- for a person to look at
+    quarantined boolean not null,
+    -- the outside provider that was called, and what it used as JSON
+    provider text,
+    cost text,
     seq bigint not null,
     primary key (batch_id, file_id)
 ) with (fillfactor = 70);
 
 -- indexes
 create index files_in_order on files (batch_id, index, first_seq);
+create index files_in_quarantine on files (tenant, seq) where quarantined;

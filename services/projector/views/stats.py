@@ -56,6 +56,16 @@ DURATIONS = Table(
         "files": _SUM,
     },
 )
+ETAS = Table(
+    name="etas",
+    key=("tenant", "day", "ratio_pct"),
+    columns={
+        "tenant": Column("text"),
+        "day": Column("text"),
+        "ratio_pct": Column("bigint"),
+        "batches": _SUM,
+    },
+)
 MINUTES = Table(
     name="minutes",
     key=("tenant", "minute"),
@@ -73,12 +83,12 @@ class Stats:
     """``GET /v1/stats``."""
 
     name = "stats"
-    version = 1
+    version = 2
     ddl = ddl("stats")
-    tables = (TENANTS, DAYS, DURATIONS, MINUTES)
+    tables = (TENANTS, DAYS, DURATIONS, MINUTES, ETAS)
 
     def fold(self, events: Sequence[Recorded]) -> list[Write]:
-        tenants, days, durations, minutes = (Rows(table, upsert=True) for table in self.tables)
+        tenants, days, durations, minutes, etas = (Rows(table, upsert=True) for table in self.tables)
         for record in events:
             day = (record.tenant, record.time[:10])
             status = e.STATUS_AFTER.get(type(record.event))
@@ -89,10 +99,12 @@ class Stats:
             elif isinstance(record.event, e.BatchCreated):
                 tenants.change((record.tenant,), {"batches": 1})
                 days.change(day, {"batches": 1})
+            elif isinstance(record.event, e.BatchCompleted) and record.event.eta_ratio is not None:
+                etas.change((*day, bucket_ms(round(100 * record.event.eta_ratio))), {"batches": 1})
             if isinstance(record.event, e.FileCompleted):
                 durations.change((*day, bucket_ms(record.event.duration_ms)), {"files": 1})
                 minutes.change((record.tenant, record.time[:16]), _of_minute(record))
-        return [write for rows in (tenants, days, durations, minutes) for write in rows.writes()]
+        return [write for rows in (tenants, days, durations, minutes, etas) for write in rows.writes()]
 
 
 def _moved(record: Recorded, status: e.FileStatus) -> dict[str, int]:
@@ -117,7 +129,7 @@ def _of_minute(record: Recorded) -> dict[str, Any]:
 
 
 def bucket_ms(duration_ms: int) -> int:
-    """The duration that stands for its bucket: the middle of it on a logarithmic scale."""
+    """The duration (or other number) that stands for its bucket: its middle on a logarithmic scale."""
     if duration_ms < 1:
         return 0
     bucket = math.floor(math.log2(duration_ms) * BUCKETS_PER_DOUBLING)

@@ -36,6 +36,15 @@ create table durations (
     primary key (tenant, day, duration_ms)
 ) with (fillfactor = 70);
 
+-- a histogram: the time that the second half of a batch took, in percent of what was told half-way
+create table etas (
+    tenant text not null,
+    day text not null,
+    ratio_pct bigint not null,
+    batches bigint not null default 0,
+    primary key (tenant, day, ratio_pct)
+) with (fillfactor = 70);
+
 create table minutes (
     tenant text not null,
     -- 2026-11-21T05:13

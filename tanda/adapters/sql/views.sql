@@ -11,16 +11,17 @@ select least(
 select * from view_batches.batches where batch_id = $2 and ($1::text is null or tenant = $1);
 
 -- name: batches_newest
--- $1 tenant, $2 statuses, $3 tag, $4 part of the name, $5 created after, $6 and $7 the cursor, $8 limit.
+-- $1 tenant, $2 statuses, $3 tag, $4 part of the name, $5 created after, $6 owner, $7 and $8 the cursor, $9 limit.
 select * from view_batches.batches
 where ($1::text is null or tenant = $1)
     and ($2::text[] is null or status = any($2))
     and ($3::text is null or $3 = any(tags))
     and ($4::text is null or position($4 in search) > 0)
     and ($5::text is null or created_at > $5)
-    and ($6::text is null or (created_at, batch_id) < ($6, $7::text))
+    and ($6::text is null or owner = $6)
+    and ($7::text is null or (created_at, batch_id) < ($7, $8::text))
 order by created_at desc, batch_id desc
-limit $8;
+limit $9;
 
 -- name: batches_oldest
 select * from view_batches.batches
@@ -29,9 +30,10 @@ where ($1::text is null or tenant = $1)
     and ($3::text is null or $3 = any(tags))
     and ($4::text is null or position($4 in search) > 0)
     and ($5::text is null or created_at > $5)
-    and ($6::text is null or (created_at, batch_id) > ($6, $7::text))
+    and ($6::text is null or owner = $6)
+    and ($7::text is null or (created_at, batch_id) > ($7, $8::text))
 order by created_at, batch_id
-limit $8;
+limit $9;
 
 -- name: file
 select * from view_files.files
@@ -47,6 +49,20 @@ where batch_id = $2
     and ($5::int is null or (index, first_seq) > ($5, $6::bigint))
 order by index, first_seq
 limit $7;
+
+-- name: quarantine
+-- $1 tenant, $2 part of the name, $3 the cursor, $4 limit; newest first.
+select * from view_files.files
+where quarantined
+    and ($1::text is null or tenant = $1)
+    and ($2::text is null or position($2 in search) > 0)
+    and ($3::bigint is null or seq < $3)
+order by seq desc
+limit $4;
+
+-- name: quarantined
+select count(*)::bigint as files from view_files.files
+where quarantined and ($1::text is null or tenant = $1);
 
 -- name: history
 select envelope from view_history.events
@@ -88,6 +104,12 @@ select day, duration_ms, sum(files)::bigint as files
 from view_stats.durations
 where ($1::text is null or tenant = $1) and day = any($2::text[])
 group by day, duration_ms;
+
+-- name: etas
+select ratio_pct, sum(batches)::bigint as batches
+from view_stats.etas
+where ($1::text is null or tenant = $1) and day = any($2::text[])
+group by ratio_pct;
 
 -- name: last_minute
 -- The last minute in which anything was completed.

@@ -17,7 +17,7 @@ from tanda.contracts.http import (
     Results,
     SourceInfo,
 )
-from tanda.contracts.results import BlobRef, StoredArtifact
+from tanda.contracts.results import BlobRef, StoredArtifact, Usage
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.progress import BatchFacts, percentile, progress
 
@@ -29,6 +29,7 @@ class Row(Protocol):
 
 
 _artifacts = msgspec.json.Decoder(list[StoredArtifact])
+_usage = msgspec.json.Decoder(Usage)
 _blob = msgspec.json.Decoder(BlobRef)
 
 
@@ -65,6 +66,10 @@ def batch_body(row: Row, now_ms: int) -> Batch:
         results=_results(row, f"{url}/results"),
         metadata=msgspec.json.decode(row["metadata"]),
         tags=row["tags"],
+        start_at=row["start_at"],
+        expires_at=row["expires_at"],
+        limit=row["files_at_once"],
+        owner=row["owner"],
         seq=row["seq"],
         urls=BatchUrls(self=url, files=f"{url}/files", events=f"{url}/events", results=f"{url}/results"),
     )
@@ -117,6 +122,9 @@ def file_body(row: Row) -> File:
         source=source,
         result_url=f"{url}/result" if row["result_seq"] is not None else None,
         artifacts=artifacts,
+        quarantined=row["quarantined"],
+        provider=row["provider"],
+        cost=_usage.decode(row["cost"]) if row["cost"] else None,
         seq=row["seq"],
     )
 

@@ -13,10 +13,11 @@ from services.gateway.__main__ import GatewayServer, server_config
 from services.gateway.app import create_app
 from services.gateway.deps import Deps
 from services.projector.catalog import VIEWS
+from tanda.adapters.bulk import MemoryBulk
 from tanda.adapters.idempotency import MemoryIdempotency
-from tanda.adapters.memory import MemoryLog, MemorySignals
-from tanda.adapters.memory_blobs import MemoryBlobs
-from tanda.adapters.memory_views import MemoryViews
+from tanda.adapters.memory import MemoryBoard, MemoryLog, MemorySignals
+from tanda.adapters.memory.blobs import MemoryBlobs
+from tanda.adapters.memory.views import MemoryViews
 from tanda.results import ResultsCache
 from tanda.settings import Settings
 
@@ -39,6 +40,7 @@ class Stand:
         self.blobs = MemoryBlobs()
         self.views = HeldViews(self.log, VIEWS.values())
         self.signals = MemorySignals()
+        self.board = MemoryBoard()
         self.spool = Path(settings.data) / "spool"
         values: dict[str, Any] = {
             "settings": settings,
@@ -46,6 +48,8 @@ class Stand:
             "blobs": self.blobs,
             "views": self.views,
             "signals": self.signals,
+            "board": self.board,
+            "bulk": MemoryBulk(),
             "idempotency": MemoryIdempotency(),
             "results": ResultsCache(self.log, self.blobs, Path(settings.data) / "results"),
         }

@@ -1,6 +1,7 @@
 """Who may ask, and that every error is a problem document with a stable code."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.integration.gateway.stand import HeldViews, Stand, parts, settings_in
 
 KEYS = "acme:key-of-acme,globex:key-of-globex"
 #: The only routes without a credential; the console's files hold nothing.
-PUBLIC = {"/healthz", "/readyz", "/version", "/", "/console/{name}"}
+PUBLIC = {"/healthz", "/readyz", "/version", "/", "/console/{name}", "/v1/callbacks/{token}"}
 ACME = {"Authorization": "Bearer key-of-acme"}
 GLOBEX = {"X-Api-Key": "key-of-globex"}
 
@@ -205,10 +206,12 @@ async def test_the_console_runs_under_a_strict_policy(stand: Stand) -> None:
         policy = page.headers["content-security-policy"]
         assert "script-src 'self'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
         assert "<script>" not in page.text and "style=" not in page.text and "onclick" not in page.text
-        for name, kind in (("console.js", "text/javascript"), ("console.css", "text/css")):
+        named = re.findall(r"/console/([\w.-]+\.(js|css))\"", page.text)
+        assert {kind for _, kind in named} == {"js", "css"}
+        for name, kind in ((name, {"js": "text/javascript", "css": "text/css"}[end]) for name, end in named):
             asset = await http.get(f"/console/{name}")
             assert asset.status_code == 200 and asset.headers["content-type"].startswith(kind)
             cached = await http.get(f"/console/{name}", headers={"If-None-Match": asset.headers["etag"]})
             assert cached.status_code == 304
-        for name in ("..%2f__main__.py", "index.py", "nothing.js"):
+        for name in ("..%2f__main__.py", "index.py", "build.json", "nothing.js"):
             assert (await http.get(f"/console/{name}")).status_code == 404

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tanda.adapters.memory import MemoryLog
-from tanda.adapters.memory_blobs import MemoryBlobs
+from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import events as e
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tanda.contracts import events as e
 from tanda.contracts.times import rfc3339
 from tanda.contracts.work import Timer, WorkItem
-from tanda.domain.fair import DUE_AGAIN_MS, FairScheduler
 from tanda.domain.file import FileState
-from tanda.domain.turns import WHEEL
+from tanda.domain.scheduling.fair import DUE_AGAIN_MS, FairScheduler
+from tanda.domain.scheduling.turns import WHEEL
 from tests.unit.domain.folding import (
     ARCHIVED,
     BUSY,

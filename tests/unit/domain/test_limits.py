@@ -9,8 +9,8 @@ from tanda.contracts import events as e
 from tanda.contracts.results import FileError
 from tanda.contracts.times import rfc3339
 from tanda.contracts.work import provider_lane
-from tanda.domain.fair import FairScheduler
-from tanda.domain.limits import CALM_CALLS, NO_BRAKE, allowed, success, trouble
+from tanda.domain.scheduling.fair import FairScheduler
+from tanda.domain.scheduling.limits import CALM_CALLS, NO_BRAKE, allowed, success, trouble
 from tests.unit.domain.folding import DIGEST, START_MS, file_queued
 from tests.unit.domain.profile import examples
 from tests.unit.domain.test_fair import Story
@@ -186,9 +186,12 @@ def test_an_expiry_is_changed_and_taken_away() -> None:
     seed=st.randoms(use_true_random=False),
 )  # fmt: skip
 def test_no_limit_is_ever_passed_and_nothing_is_forgotten(
-    batches: list[tuple[str, str, int, int | None]], of_tenant: int | None, of_processor: int | None, seed: Any
+    batches: list[tuple[str, str, int, int | None]],
+    of_tenant: int | None,
+    of_processor: int | None,
+    seed: Any,
 ) -> None:
-    """For any batches and limits, changed and restored on the way: within all limits, and all run in the end."""
+    """For any batches and limits, restored on the way: within all limits, and all run in the end."""
     story = Story()
     limits(story, tenants={"a": of_tenant}, processors={"pdf": of_processor})
     owners: dict[str, tuple[str, str, int | None]] = {}

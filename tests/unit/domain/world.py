@@ -19,9 +19,9 @@ from tanda.contracts.work import WorkItem
 from tanda.domain import batch as of_batch
 from tanda.domain import file as of_file
 from tanda.domain.errors import Conflict, StateForbids
-from tanda.domain.due import Due
-from tanda.domain.fair import FairScheduler
 from tanda.domain.retries import decide_retry
+from tanda.domain.scheduling.due import Due
+from tanda.domain.scheduling.fair import FairScheduler
 from tests.unit.domain.folding import BROKEN, BUSY, RESULTS, FoldedLog, complete_file, queue_file, start_file
 
 WINDOW = 4

@@ -1,0 +1,1 @@
+async function e(n){let r=n.createReader(),i=[];for(;;){let n=await new Promise((e,t)=>r.readEntries(e,t));if(!n.length)return i;for(let r of n)r.isDirectory?i.push(...await e(r)):i.push({name:r.fullPath.replace(/^\//,``),file:await t(r)})}}function t(e){return new Promise((t,n)=>e.file(t,n))}export{e as within};

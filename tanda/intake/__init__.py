@@ -1,0 +1,1 @@
+"""A folder as the way in: what is dropped is uploaded, and archived once its result is durable."""
