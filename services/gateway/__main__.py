@@ -208,7 +208,8 @@ async def _forget_for_ever(idempotency: PostgresIdempotency) -> None:
 async def _bounded(close: Callable[[], Awaitable[None]]) -> None:
     """A server that is away must not keep us from ending."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(close(), CLOSE_S)
+        async with asyncio.timeout(CLOSE_S):
+            await close()
 
 
 def main() -> None:

@@ -59,7 +59,8 @@ async def _project(settings: Settings) -> None:
     finally:
         pool.terminate()
         with suppress(TimeoutError):
-            await asyncio.wait_for(connection.close(), STOP_S)
+            async with asyncio.timeout(STOP_S):
+                await connection.close()
 
 
 def main() -> None:

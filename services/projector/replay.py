@@ -69,7 +69,8 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         found = await _replay(arguments, connection.log, ViewStore(pool))
     finally:
         await connection.close()
-        await asyncio.wait_for(pool.close(), 5.0)
+        async with asyncio.timeout(5.0):
+            await pool.close()
     _print(found, as_json=arguments.json or arguments.as_of is not None)
     return 1 if arguments.verify and not all(one.identical for one in found) else 0
 

@@ -52,4 +52,5 @@ class ViewPositions:
                 detail = f"The view is at {position} and not yet at {seq}."
                 raise Busy("view_behind", detail, retry_after_s=1)
             with suppress(TimeoutError):
-                await asyncio.wait_for(moved.wait(), min(left_s, POLL_S))
+                async with asyncio.timeout(min(left_s, POLL_S)):
+                    await moved.wait()
