@@ -136,7 +136,8 @@ class Follower:
         finally:
             snapshots.cancel()
             with suppress(asyncio.CancelledError, Unavailable, TimeoutError):
-                await asyncio.wait_for(self._save(), _LAST_SNAPSHOT_S)
+                async with asyncio.timeout(_LAST_SNAPSHOT_S):
+                    await self._save()
 
     async def _begin(self) -> int:
         """Restores the fold and returns where the log ends now; waits for both servers."""

@@ -284,7 +284,8 @@ class JetStreamLog:
         query = msgspec.json.encode({"seq": after + 1, "batch": READ_CHUNK, "next_by_subj": subject})
         try:
             await send(self._client, f"$JS.API.DIRECT.GET.{STREAM}", query, reply=inbox)
-            end = await asyncio.wait_for(answer.end, self._settings.append_timeout_s)
+            async with asyncio.timeout(self._settings.append_timeout_s):
+                end = await answer.end
         except Exception as error:
             raise Unavailable("nats", f"reading broke off ({type(error).__name__})") from error
         finally:

@@ -170,12 +170,18 @@ async def request(
     timeout_s: float = API_TIMEOUT_S,
 ) -> Msg:  # fmt: skip
     """A request and its answer; Unavailable where nobody answers (the outcome is then unknown)."""
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task else 0
     try:
-        return await client.request(subject, data, timeout=timeout_s, headers=headers)
+        answer = await client.request(subject, data, timeout=timeout_s, headers=headers)
     except nats_errors.NoRespondersError as error:
         raise Unavailable("nats", "JetStream is not there") from error
     except (nats_errors.Error, TimeoutError, OSError) as error:
         raise Unavailable("nats", f"no answer ({type(error).__name__})") from error
+    if task and task.cancelling() > cancels:
+        # Cancelled in the moment of the answer: nats-py waits by wait_for, which swallows that before 3.12.
+        raise asyncio.CancelledError
+    return answer
 
 
 async def api(client: Client, name: str, body: Any = None) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def doctor(
 
 async def examine(settings: Settings) -> list[Finding]:
     """Every check, each by itself: one that fails does not hide the others."""
-    connection = await asyncio.wait_for(connect(settings, "tanda-doctor"), CHECK_S_MAX)
+    async with asyncio.timeout(CHECK_S_MAX):
+        connection = await connect(settings, "tanda-doctor")
     try:
         checks: dict[str, Callable[[], Awaitable[str]]] = {
             "versions": _versions,
@@ -70,7 +71,8 @@ class Wrong(TandaError):
 
 async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
     try:
-        return Finding(name, True, await asyncio.wait_for(check(), CHECK_S_MAX))
+        async with asyncio.timeout(CHECK_S_MAX):
+            return Finding(name, True, await check())
     except (TandaError, OSError, TimeoutError) as error:
         return Finding(name, False, str(error) or type(error).__name__)
 

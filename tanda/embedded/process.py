@@ -52,7 +52,8 @@ class Process:
         """Asks it to end; kills it and its whole group when it has not. False when it had to be killed."""
         self.send(number)
         try:
-            await asyncio.wait_for(self.exited(), within_s)
+            async with asyncio.timeout(within_s):
+                await self.exited()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -58,6 +58,14 @@ def test_nothing_is_mocked() -> None:
     assert not mocking, f"mocks in {mocking}"
 
 
+def test_nothing_waits_by_wait_for() -> None:
+    """Before Python 3.12 ``wait_for`` may swallow a cancellation: who waits for that task waits for ever."""
+    waiting = [
+        f"{path}:{call.lineno}" for path in CODE for call in _calls(path) if _name(call) == "asyncio.wait_for"
+    ]
+    assert not waiting, f"asyncio.timeout instead of asyncio.wait_for in {waiting}"
+
+
 def test_no_exception_is_swallowed_whole() -> None:
     """``except:`` and ``except BaseException: pass`` hide a cancelled task and a bug alike."""
     bare = [

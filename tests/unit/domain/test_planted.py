@@ -14,8 +14,8 @@ import pytest
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.domain import batch as of_batch
-from tanda.domain.scheduling import fair
 from tanda.domain import file as of_file
+from tanda.domain.scheduling import fair
 from tanda.domain.scheduling.backlog import Backlog
 from tests.unit.domain.folding import FoldedLog
 from tests.unit.domain.test_simulation import simulate
