@@ -29,7 +29,7 @@ SNAPSHOT_EVERY_S = 30.0
 #: What a clean stop may spend on its last snapshot.
 _LAST_SNAPSHOT_S = 0.7
 _BACKOFF_S = 0.2
-_BACKOFF_MAX_S = 5.0
+_BACKOFF_MAX_S = 1.0
 
 _log = structlog.get_logger("tanda.follower")
 

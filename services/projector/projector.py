@@ -22,7 +22,7 @@ from tanda.settings import Settings
 
 _log = structlog.get_logger("tanda.projector")
 
-RETRY_WAIT_S_MAX = 5.0
+RETRY_WAIT_S_MAX = 1.0
 #: The name under which the position of all views together is announced.
 SIGNAL = "views"
 

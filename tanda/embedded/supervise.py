@@ -11,8 +11,8 @@ from tanda.embedded.servers.server import ServerFailed
 
 BACKOFF_S_MIN = 0.2
 BACKOFF_S_MAX = 5.0
-#: A child that lived this long starts again at once, as after its first death.
-LIFE_S = 30.0
+#: A child that lived this long starts again at once, as after its first death: what cannot start dies sooner.
+LIFE_S = 5.0
 
 
 class Child(Protocol):
