@@ -51,7 +51,9 @@ class Target:
             return {name: value for name, value in os.environ.items() if name.startswith("TANDA_")}
         facts = self.run_facts()
         store = facts["s3"]
+        bound = {"TANDA_EVENTS_BYTES_MAX": limit} if (limit := facts["events_bytes_max"]) else {}
         return {
+            **bound,
             "TANDA_NATS_URL": facts["nats_url"],
             "TANDA_POSTGRES_DSN": facts["postgres_dsn"],
             "TANDA_S3_ENDPOINT": store["endpoint"].removeprefix("http://"),

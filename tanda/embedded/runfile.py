@@ -21,6 +21,8 @@ def write(
         "pids": {key: pids.get(key, []) for key in _KEYS},
         "nats_url": env.get("TANDA_NATS_URL", ""),
         "postgres_dsn": env.get("TANDA_POSTGRES_DSN", ""),
+        # on a small disk less than its default: whoever connects sees to it that the log has this bound
+        "events_bytes_max": env.get("TANDA_EVENTS_BYTES_MAX", ""),
         "s3": {
             key: env.get(f"TANDA_S3_{key.upper()}", "")
             for key in ("endpoint", "access_key", "secret_key", "bucket")

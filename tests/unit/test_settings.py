@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tanda.cli.target import Target
+from tanda.embedded import runfile
 from tanda.settings import Settings, check, from_environment
 
 
@@ -56,3 +59,10 @@ def test_a_traceback_has_no_variables() -> None:
     (trace,) = json.loads(ran.stderr)["exception"]
     assert trace["exc_type"] == "ValueError" and trace["frames"]
     assert "canary" not in ran.stderr
+
+
+def test_the_command_line_keeps_to_the_bound_of_a_log_on_a_small_disk(tmp_path: Path) -> None:
+    """``tanda replay`` would give the log its default bound, which such a disk has no room for."""
+    env = {"TANDA_EVENTS_BYTES_MAX": "107374182", "TANDA_NATS_URL": "nats://127.0.0.1:1"}
+    runfile.write(tmp_path, url="", supervisor=1, pids={}, env=env)
+    assert Target(data=tmp_path).settings().events_bytes_max == 107_374_182
