@@ -27,8 +27,12 @@ SERVERS = ("nats", "postgres", "s3")
 class Running:
     """One stack, started, stopped, killed and started again in the same folder."""
 
-    def __init__(self, data: Path, *, workers: int = 1, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *, workers: int = 1, env: dict[str, str] | None = None, module: str | None = None
+    ) -> None:
+        """``module`` stands for ``tanda up``; it is given the folder and the number of workers."""
         self.data = data
+        self._module = module
         self._workers = workers
         self._env = {key: value for key, value in os.environ.items() if not key.startswith("TANDA_")}
         self._env |= env or {}
@@ -38,12 +42,13 @@ class Running:
 
     async def start(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
+        where, count = str(self.data), str(self._workers)
+        usual = ("tanda.cli", "up", "--data", where, "--port", "0", "--workers", count)
+        words = (self._module, where, count) if self._module else usual
         with (self.data / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tanda.cli", "up", "--data", str(self.data), "--port", "0",
-                 "--workers", str(self._workers)],
-                stdout=log, stderr=subprocess.STDOUT, env=self._env,
-            )  # fmt: skip
+                [sys.executable, "-m", *words], stdout=log, stderr=subprocess.STDOUT, env=self._env
+            )
         await self.until(self.is_ready, START_S_MAX)
 
     async def stop(self) -> int:

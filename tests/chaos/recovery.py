@@ -4,10 +4,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from statistics import median
 
-from tanda.contracts.envelope import Recorded
-from tanda.contracts.times import epoch_ms
 from tests.chaos.faults import Injected
 from tests.chaos.invariants import OUTCOMES
+from tests.chaos.reading import Told
 
 #: The rate before a fault is that of this time before it; full speed is this part of that rate.
 BEFORE_MS = 5_000
@@ -15,8 +14,8 @@ WINDOW_MS = 2_000
 FULL = 0.8
 
 
-def outcome_times(events: Sequence[Recorded]) -> list[int]:
-    return sorted(epoch_ms(one.time) for one in events if one.name in OUTCOMES)
+def outcome_times(events: Sequence[Told]) -> list[int]:
+    return sorted(one.at_ms for one in events if one.name in OUTCOMES)
 
 
 def recovery_ms(times: Sequence[int], at_ms: int) -> int | None:

@@ -14,8 +14,8 @@ from tanda.samples import write_samples
 from tests.chaos.faults import BACK_S_MAX
 from tests.running import Running, declared_type
 
-#: Small files for the processor that does nothing, in one batch.
-PLAIN_FILES = 200
+#: Batches that a person leaves behind unfinished before waiting for the oldest: something is always to do.
+UNFINISHED_MAX = 3
 AGAIN_S = 0.2
 #: A write that is not answered within this time is asked again, under its key.
 ANSWER_S_MAX = 300.0
@@ -29,7 +29,8 @@ REFUSED = (404, 405, 409, 422)
 class Workload:
     """Batches of two kinds: the samples by their own processors, and many plain files."""
 
-    def __init__(self, stack: Running, folder: Path, seed: int) -> None:
+    def __init__(self, stack: Running, folder: Path, seed: int, plain_files: int) -> None:
+        """``plain_files``: how many small files for the processor that does nothing go into one batch."""
         self.stack = stack
         self.seed = seed
         self.samples = folder / "samples"
@@ -37,12 +38,14 @@ class Workload:
         self.samples.mkdir()
         self.plain.mkdir()
         write_samples(self.samples)
-        for number in range(PLAIN_FILES):
-            (self.plain / f"{number:03}.txt").write_text(f"file {number}\n" * (number + 1))
+        for number in range(plain_files):
+            (self.plain / f"{number:04}.txt").write_text(f"file {number}\n" * (number % 200 + 1))
         #: Acknowledged batches and how many files each has.
         self.batches: dict[str, int] = {}
         self.reference: list[str] = []
         self.commands: dict[str, int] = {}
+        #: Replays that compared everything, and those that a fault kept from it.
+        self.replays: dict[str, int] = {}
 
     @property
     def files(self) -> int:
@@ -58,24 +61,48 @@ class Workload:
     async def person(self, number: int, go_on: Callable[[], bool]) -> None:
         """Uploads one batch after another, and commands some of them."""
         rng = random.Random(f"{self.seed}/{number}")
+        unfinished: list[str] = []
         turn = 0
         while go_on():
             turn += 1
-            kind = ("noop", self.plain) if rng.random() < 0.7 else ("auto", self.samples)
-            upload = self.post if rng.random() < 0.5 else self.put
+            samples = rng.random() < 0.3
+            kind = ("auto", self.samples) if samples else ("noop", self.plain)
+            # File by file each is an object of its own: many of them would be a test of the object store alone.
+            upload = self.put if samples and rng.random() < 0.5 else self.post
             batch_id = await upload(f"{self.seed}-{number}-{turn}", *kind)
+            unfinished.append(batch_id)
             command = rng.random()
-            if command < 0.15:
-                await self.command(batch_id, "pause")
-                await asyncio.sleep(rng.uniform(0, 2))
+            if command < 0.1:
+                await self._slowly(batch_id, "pause", rng)
                 await self.command(batch_id, "resume")
-            elif command < 0.25:
-                await asyncio.sleep(rng.uniform(0, 2))
-                await self.command(batch_id, "cancel")
-            if number == 0 or rng.random() < 0.5:
+                await self._limit(batch_id, None)
+            elif command < 0.2:
+                await self._slowly(batch_id, "cancel", rng)
+            elif command < 0.3 and samples:
                 await self.stack.finished(batch_id, ANSWER_S_MAX)
-            if command < 0.05:
                 await self.command(batch_id, "retry", {"status": "failed"})
+            if len(unfinished) >= UNFINISHED_MAX:
+                await self.stack.finished(unfinished.pop(0), ANSWER_S_MAX)
+
+    async def _slowly(self, batch_id: str, verb: str, rng: random.Random) -> None:
+        """A command to a batch that runs one file at a time meanwhile: it comes while there is work."""
+        await self._limit(batch_id, 1)
+        await asyncio.sleep(rng.uniform(0, 1))
+        await self.command(batch_id, verb)
+        await asyncio.sleep(rng.uniform(0, 1))
+
+    async def _limit(self, batch_id: str, files: int | None) -> None:
+        path = f"/v1/batches/{batch_id}"
+        await self._asked(path, f"{batch_id}-{files}", refusals=True, method="PATCH", json={"limit": files})
+
+    async def replayer(self, go_on: Callable[[], bool], every_s: float) -> None:
+        """Replays everything beside the live views again and again; a difference ends the run."""
+        while go_on():
+            await asyncio.sleep(every_s)
+            done = await asyncio.to_thread(self.stack.tanda, "replay", "--all", "--verify")
+            assert "DIFFERENT" not in done.stdout, f"views differ from the log: {done.stdout}"
+            how = "compared" if done.returncode == 0 else "kept from it by a fault"
+            self.replays[how] = self.replays.get(how, 0) + 1
 
     async def post(self, key: str, processor: str, folder: Path) -> str:
         """One multipart request, repeated under its key until it is answered."""
@@ -107,11 +134,13 @@ class Workload:
         done = verb if answer.get("status") not in REFUSED else f"{verb} refused"
         self.commands[done] = self.commands.get(done, 0) + 1
 
-    async def _asked(self, path: str, key: str, *, refusals: bool = False, **body: Any) -> dict[str, Any]:
+    async def _asked(
+        self, path: str, key: str, *, refusals: bool = False, method: str = "POST", **body: Any
+    ) -> dict[str, Any]:
         async def ask() -> dict[str, Any] | None:
             try:
                 async with httpx2.AsyncClient(base_url=self.stack.url, timeout=TRY_S) as http:
-                    response = await http.post(path, headers={"Idempotency-Key": key}, **body)
+                    response = await http.request(method, path, headers={"Idempotency-Key": key}, **body)
             except (OSError, ValueError, httpx2.TransportError):
                 await asyncio.sleep(AGAIN_S)
                 return None
