@@ -39,9 +39,9 @@ format: install ## bring the code into the house's form
 bench: install ## measure the pipeline, the replay and the live stream beside the servers' own limits
 	@$(BIN)/python -m bench
 
-chaos: install ## the longer chaos run: CHAOS_FAULTS faults over CHAOS_FILES files by CHAOS_SEED, then CHAOS_ROUNDS kills
-	@CHAOS_FAULTS=$${CHAOS_FAULTS:-100} CHAOS_FILES=$${CHAOS_FILES:-5000} TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} \
-	  $(BIN)/python -m pytest tests/chaos
+chaos: install ## the long chaos run: CHAOS_FAULTS faults over CHAOS_FILES files by CHAOS_SEED, then CHAOS_ROUNDS kills
+	@CHAOS_FAULTS=$${CHAOS_FAULTS:-100} CHAOS_FILES=$${CHAOS_FILES:-5000} CHAOS_BATCH_FILES=$${CHAOS_BATCH_FILES:-1000} \
+	  CHAOS_LOG=1 TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos
 
 sim: install ## the simulation over SEEDS stories (10000 by default), and the bugs planted in it
 	@TANDA_TEST_EXAMPLES=$${SEEDS:-10000} $(BIN)/python -m pytest tests/unit/domain/test_simulation.py tests/unit/domain/test_planted.py

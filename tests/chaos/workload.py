@@ -67,7 +67,7 @@ class Workload:
             turn += 1
             samples = rng.random() < 0.3
             kind = ("auto", self.samples) if samples else ("noop", self.plain)
-            # File by file each is an object of its own: many of them would be a test of the object store alone.
+            # File by file each is an object of its own: many of them would only test the object store.
             upload = self.put if samples and rng.random() < 0.5 else self.post
             batch_id = await upload(f"{self.seed}-{number}-{turn}", *kind)
             unfinished.append(batch_id)
