@@ -43,8 +43,10 @@ chaos: install ## the long chaos run: CHAOS_FAULTS faults over CHAOS_FILES files
 	@CHAOS_FAULTS=$${CHAOS_FAULTS:-100} CHAOS_FILES=$${CHAOS_FILES:-5000} CHAOS_BATCH_FILES=$${CHAOS_BATCH_FILES:-1000} \
 	  CHAOS_LOG=1 TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos
 
-sim: install ## the simulation over SEEDS stories (10000 by default), and the bugs planted in it
-	@TANDA_TEST_EXAMPLES=$${SEEDS:-10000} $(BIN)/python -m pytest tests/unit/domain/test_simulation.py tests/unit/domain/test_planted.py
+sim: install ## the simulation over SEEDS short schedules (100000 by default), a tenth of it long ones, and planted bugs
+	@TANDA_TEST_EXAMPLES=$${SEEDS:-100000} $(BIN)/python -m pytest tests/sim
+	@TANDA_TEST_EXAMPLES=$$(( $${SEEDS:-100000} / 10 )) $(BIN)/python -m pytest \
+	  tests/unit/domain/test_simulation.py tests/unit/domain/test_planted.py
 
 docs: install ## write the generated pages again
 	@$(BIN)/python -m tests.house.events_page

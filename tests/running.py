@@ -97,11 +97,11 @@ class Running:
         headers = {"Tanda-Tenant": tenant} if tenant else {}
         return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=60)
 
-    def tanda(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def tanda(self, *arguments: str, within_s: float = 120) -> subprocess.CompletedProcess[str]:
         """The command line, on this stack."""
         command = [sys.executable, "-m", "tanda.cli", *arguments, "--data", str(self.data)]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=120, env=self._env, check=False
+            command, capture_output=True, text=True, timeout=within_s, env=self._env, check=False
         )
 
     # -- waiting

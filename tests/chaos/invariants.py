@@ -18,8 +18,9 @@ ARCHIVED_S_MAX = 120.0
 VIEWS_S_MAX = 60.0
 #: What a delivery may live without being renewed, and what a start may be late by its clock and its queue.
 LEASE_MS = 10_000
-#: A started file is silent for its lease, its next start's, and the processing of a sample at most.
-SILENT_MS_MAX = 3 * LEASE_MS
+#: What a lost queue and a lost worker both forgot is released again once its work (60 s) and its lease are
+#: over for certain; then it is taken and started.
+SILENT_MS_MAX = 60_000 + 2 * LEASE_MS
 
 #: A file by its processor and name, and what came of it: the event and the digest of its result.
 Named = tuple[str | None, str]

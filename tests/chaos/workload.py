@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ AGAIN_S = 0.2
 #: A write that is not answered within this time is asked again, under its key.
 ANSWER_S_MAX = 300.0
 TRY_S = 20.0
+#: A replay through faults waits for servers again and again.
+REPLAY_S_MAX = 600.0
 #: What a gateway answers that cannot do it now, and may soon: busy with that key, its servers away.
 NOT_NOW = (409, 425, 429, 500, 502, 503, 504)
 #: What it answers to a command that the batch's state forbids, or that this version does not have.
@@ -99,7 +102,8 @@ class Workload:
         """Replays everything beside the live views again and again; a difference ends the run."""
         while go_on():
             await asyncio.sleep(every_s)
-            done = await asyncio.to_thread(self.stack.tanda, "replay", "--all", "--verify")
+            replay = partial(self.stack.tanda, "replay", "--all", "--verify", within_s=REPLAY_S_MAX)
+            done = await asyncio.to_thread(replay)
             assert "DIFFERENT" not in done.stdout, f"views differ from the log: {done.stdout}"
             how = "compared" if done.returncode == 0 else "kept from it by a fault"
             self.replays[how] = self.replays.get(how, 0) + 1

@@ -1,0 +1,497 @@
+"""One short schedule of people, a scheduler, runners, storage and a projector, and of all that goes wrong.
+
+The rules are the real ones: the aggregates, ``FairScheduler``, ``SettlingBatch``, the projector's fence. The
+log, the queue and the runners around them are lists and dicts, so that a minute of CPU tells very many
+schedules. A schedule has one to three files and some thirty steps; every event is checked as it is written,
+every release as it is made, and everything when the faults have stopped. ``tests/unit/domain/world.py`` tells
+longer ones, with more checks.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+
+from services.projector.projector import unseen
+from tanda.contracts import commands as c
+from tanda.contracts import events as e
+from tanda.contracts.envelope import Recorded
+from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER, TYPE_NAMES
+from tanda.contracts.results import BlobRef, FileError
+from tanda.contracts.times import rfc3339
+from tanda.contracts.views import Checkpoint
+from tanda.contracts.work import LANE_DEFAULT, WorkItem, provider_lane
+from tanda.domain import batch as of_batch
+from tanda.domain import file as of_file
+from tanda.domain.errors import StateForbids
+from tanda.domain.scheduling.due import Due
+from tanda.domain.scheduling.fair import FairScheduler
+from tanda.domain.settling import SettlingBatch, archived_ref
+
+STEPS = 30
+START_MS = 1_795_000_000_000
+WINDOW = 2
+CALLS_MAX = 1
+DELIVERIES_MAX = 3
+ATTEMPTS_MAX = 3
+SETTLE_ROUNDS_MAX = 60
+TENANT = "acme"
+PROVIDER = "http-p"
+LANE_OUTSIDE = provider_lane(PROVIDER)
+DIGEST = "0" * 64
+
+BUSY = FileError(code="busy", message="Later.", retryable=True)
+BROKEN = FileError(code="broken", message="Never.")
+RESULTS = BlobRef(key="t/acme/results", bytes=1, sha256=DIGEST)
+START = c.StartFile(worker="w", processor="noop", processor_version="1")
+COMPLETE = c.CompleteFile(
+    processor="noop",
+    processor_version="1",
+    duration_ms=1,
+    result_sha256=DIGEST,
+    result_bytes=2,
+    result=msgspec.Raw(b"{}"),
+)
+REJECTED_EARLY = c.FailFile(error=BROKEN)
+NO_FILE = of_file.initial()
+
+Key = tuple[str, str | None]
+
+
+def _uploads() -> tuple[list[e.Event], list[e.Event]]:
+    """The first events of plain files and of files for the provider, as the aggregate decides them."""
+    made: list[list[e.Event]] = []
+    for processor, options in (("noop", {}), ("http", {"endpoint": "p"})):
+        made.append([])
+        for index in range(3):
+            source = BlobRef(key=f"t/acme/b/src/{index}", bytes=1, sha256=DIGEST)
+            command = c.QueueFile(
+                name="f", index=index, content_type="text/plain", bytes=1, sha256=DIGEST, source=source,
+                processor=processor, options=options,
+            )  # fmt: skip
+            made[-1] += of_file.decide(NO_FILE, command)
+    return made[0], made[1]
+
+
+PLAIN, OUTSIDE = _uploads()
+
+
+class Leader:
+    """A scheduler, what its part of the log says, and what it may therefore release."""
+
+    __slots__ = ("asked_at", "braked", "doomed", "fair", "phases", "statuses")
+
+    def __init__(self, fair: FairScheduler) -> None:
+        self.fair = fair
+        self.phases: dict[str, of_batch.BatchState] = {}
+        self.statuses: dict[Key, e.FileStatus] = {}
+        self.doomed: set[Key] = set()
+        #: Until when the provider wants to be left alone; times of fixed width compare as text.
+        self.braked = ""
+        #: The log's end and the time at its last round: until one of them moves there is nothing new to ask.
+        self.asked_at: tuple[int, int] = (-1, 0)
+
+    def fold(self, records: list[Recorded], through: int) -> None:
+        if through <= self.fair.position:
+            return
+        # The ones before are told again: a reader that reopens may get events twice.
+        for record in records[max(self.fair.position - 2, 0) : through]:
+            if record.seq > self.fair.position:
+                self.note(record)
+            self.fair.apply(record)
+
+    def note(self, record: Recorded) -> None:
+        key = (record.batch_id, record.file_id)
+        status = STATUS_AFTER.get(type(record.event))
+        if status is not None:
+            self.statuses[key] = status
+            self.braked = max(self.braked, getattr(record.event, "braked_until", None) or "")
+            if status == "queued" and self.phases[record.batch_id].phase != "cancelled":
+                self.doomed.discard(key)
+            return
+        state = self.phases.get(record.batch_id) or of_batch.initial()
+        self.phases[record.batch_id] = of_batch.evolve(state, record.event)
+        if type(record.event) is e.BatchCancelled:
+            self.doomed |= {one for one, status in self.statuses.items() if status not in FINAL_STATUSES}
+
+
+class Run:
+    """A runner with a file in its hands, and what it knows of it from its one read."""
+
+    __slots__ = ("item", "key", "seq", "state")
+
+    def __init__(self, item: WorkItem) -> None:
+        self.item = item
+        self.key: Key = (item.batch_id, item.file_id)
+        self.state: of_file.FileState | None = None
+        self.seq = 0
+
+
+class Schedule:
+    """One seed's world; ``run`` tells it and raises where something does not hold."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.records: list[Recorded] = []
+        self.last: dict[Key, int] = {}
+        self.now_ms = START_MS
+        self.batch = of_batch.initial()
+        self.files: dict[Key, of_file.FileState] = {}
+        self.outcomes: set[tuple[Key, int]] = set()
+        self.leaders = [Leader(FairScheduler(providers=(PROVIDER,), provider_limit=CALLS_MAX))]
+        self.snapshot = b""
+        self.start_ms = 0
+        self.lanes = (LANE_DEFAULT,)
+        self.queue: dict[Key, WorkItem] = {}
+        self.runs: list[Run] = []
+        self.settling = SettlingBatch(tenant=TENANT, batch_id="b")
+        #: Files whose result is in the log.
+        self.completed: set[str | None] = set()
+        #: What storage has read, and found nothing more to do at.
+        self.stored = 0
+        #: The projector's rows, its checkpoint, and how many files each status has.
+        self.rows: dict[Key, e.FileStatus] = {}
+        self.shown: dict[e.FileStatus, int] = {}
+        self.checkpoint = Checkpoint(seq=0, event_id=None, version="1")
+
+    def run(self, steps: int = STEPS) -> "Schedule":
+        self._upload()
+        for bits in [self.chance.getrandbits(32) for _ in range(steps)]:
+            ACTS[bits & 127](self, bits >> 7)
+        self._settle()
+        return self
+
+    # -- the log
+
+    def append(self, event: e.Event, key: Key, expected: int | None = None) -> bool:
+        """Writes an event on top of what is expected there; False where another came first."""
+        if expected is not None and self.last.get(key, 0) != expected:
+            return False
+        self._must_be_right(event, key)
+        seq = len(self.records) + 1
+        record = Recorded(
+            seq=seq, subject="", id=str(seq), type=TYPE_NAMES[type(event)], time=rfc3339(self.now_ms),
+            source="/sim", tenant=TENANT, batch_id=key[0], file_id=key[1], event=event,
+        )  # fmt: skip
+        self.records.append(record)
+        self.last[key] = seq
+        if key[1] is None:
+            self.batch = of_batch.evolve(self.batch, event)
+        else:
+            self.files[key] = of_file.evolve(self.files.get(key, NO_FILE), event)
+        return True
+
+    def _must_be_right(self, event: e.Event, key: Key) -> None:
+        status = STATUS_AFTER.get(type(event))
+        if status is None:
+            if isinstance(event, e.BatchCompleted):
+                assert all(one.status in FINAL_STATUSES for one in self.files.values()), "completed too early"
+            elif isinstance(event, e.SourcesArchived):
+                assert self.completed.issuperset(event.sources), "a source archived before its result"
+            return
+        before = self.files.get(key, NO_FILE)
+        assert getattr(event, "previous", None) == before.status, f"{event} on a file that is {before.status}"
+        if status in FINAL_STATUSES:
+            attempt: int = getattr(event, "attempt", 1)
+            assert (key, attempt) not in self.outcomes, f"a second outcome of attempt {attempt}"
+            self.outcomes.add((key, attempt))
+            if status == "completed":
+                self.completed.add(key[1])
+
+    # -- people
+
+    def _upload(self) -> None:
+        bits = self.chance.getrandbits(8)
+        count = 1 + bits % 3
+        of_kind = OUTSIDE if bits & 4 else PLAIN
+        self.lanes = (LANE_OUTSIDE,) if bits & 4 else (LANE_DEFAULT,)
+        self.start_ms = self.now_ms + 10_000 if bits & 224 == 224 else 0
+        start_at = rfc3339(self.start_ms) if self.start_ms else None
+        self._ask(c.CreateBatch(name="b", open=True, start_at=start_at))
+        for index in range(count):
+            self.append(of_kind[index], ("b", f"f{index}"))
+        if bits & 24:
+            self._ask(c.SealBatch(total=count))
+
+    def _ask(self, command: c.Command) -> bool:
+        try:
+            decided = of_batch.decide(self.batch, command)
+        except StateForbids:
+            return False
+        for event in decided:
+            self.append(event, ("b", None))
+        return True
+
+    def pause(self, _pick: int) -> None:
+        self._ask(c.PauseBatch())
+
+    def resume(self, _pick: int) -> None:
+        self._ask(c.ResumeBatch())
+
+    def cancel(self, _pick: int) -> None:
+        self._ask(c.CancelBatch())
+
+    def seal(self, _pick: int) -> None:
+        self._ask(c.SealBatch(total=len(self.files)))
+
+    def retry(self, _pick: int) -> None:
+        again = [key for key, one in self.files.items() if one.status in ("failed", "cancelled")]
+        if again and self._ask(c.RetryFiles(file_ids=[str(key[1]) for key in again])):
+            for key in again:
+                (event,) = of_file.decide(self.files[key], c.RequeueFile(forced=True))
+                self.append(event, key)
+
+    def limit(self, pick: int) -> None:
+        self.append(e.LimitsChanged(tenants={TENANT: 1 + pick % 3}), ("limits", None))
+
+    # -- the scheduler
+
+    def schedule(self, pick: int) -> None:
+        """One round of a leader that has read on, sometimes not to the end."""
+        leader = self.leaders[pick % len(self.leaders)]
+        through = len(self.records) - (pick & 6 == 6)
+        if leader.asked_at == (through, self.now_ms):
+            return
+        leader.asked_at = (through, self.now_ms)
+        leader.fold(self.records, through)
+        fair = leader.fair
+        for _, batch_id in fair.withdrawn():
+            self.queue = {key: item for key, item in self.queue.items() if key[0] != batch_id}
+        for lane in self.lanes:
+            most = fair.allowed(lane)
+            room = (WINDOW if most is None else most) - fair.in_flight(lane)
+            items = fair.release(self.now_ms, room, lane)
+            assert len(items) <= max(room, 0), "more than there is room for"
+            if items and (limit := fair.limits.tenants.get(TENANT)):
+                assert fair.in_flight_of(tenant=TENANT) <= limit, "released beyond the tenant's limit"
+            if items and lane == LANE_OUTSIDE:
+                assert leader.braked <= rfc3339(self.now_ms), "released under a brake"
+            for item in items:
+                self._may_run(leader, (item.batch_id, item.file_id))
+                if pick & 24:
+                    self.queue.setdefault((item.batch_id, item.file_id), item)
+        for due in fair.due(self.now_ms):
+            self._do(due, leader)
+
+    def _may_run(self, leader: Leader, key: Key) -> None:
+        state = leader.phases[key[0]]
+        assert state.phase == "sealed", f"released in phase {state.phase}"
+        assert leader.statuses[key] == "queued", f"released: {leader.statuses[key]}"
+        assert key not in leader.doomed, "released after a cancel"
+        assert self.now_ms >= self.start_ms, "released before its start"
+
+    def _do(self, due: Due, leader: Leader) -> None:
+        assert due.file_id is not None and due.state is not None
+        command: c.Command = c.RequeueFile()
+        if due.kind == "cancel":
+            command = c.CancelFile()
+        elif due.kind == "deadline":
+            command = REJECTED_EARLY
+        (event,) = of_file.decide(due.state, command)
+        if not self.append(event, (due.batch_id, due.file_id), due.seq):
+            assert leader.fair.position < len(self.records), "a conflict that reading on would not settle"
+
+    def sweep(self, _pick: int) -> None:
+        for item in self.leaders[0].fair.outstanding(self.now_ms, 5_000):
+            self.queue.setdefault((item.batch_id, item.file_id), item)
+
+    def second(self, pick: int) -> None:
+        """Another worker leads as well: the first one does not know yet that its lease is gone."""
+        del self.leaders[1:]
+        follower = self._restored()
+        follower.fold(self.records, len(self.records))
+        follower.fair.adopt([(TENANT, key[0], str(key[1])) for key in self.queue], self.now_ms)
+        self.leaders.append(follower)
+        if pick & 1:
+            self.leaders.reverse()
+
+    def dump(self, _pick: int) -> None:
+        self.snapshot = self.leaders[0].fair.dump()
+
+    def die(self, _pick: int) -> None:
+        """The leader dies; the next one begins from the snapshot."""
+        self.leaders = [self._restored()]
+
+    def _restored(self) -> Leader:
+        new = FairScheduler(providers=(PROVIDER,), provider_limit=CALLS_MAX)
+        if self.snapshot:
+            new = FairScheduler.restore(self.snapshot, None, (PROVIDER,), CALLS_MAX)
+            assert new.dump() == self.snapshot, "a snapshot that changes on its way"
+        leader = Leader(new)
+        for record in self.records[: new.position]:
+            leader.note(record)
+        return leader
+
+    # -- runners
+
+    def take(self, pick: int) -> None:
+        """A delivery, perhaps of what another runner holds."""
+        if self.queue and len(self.runs) < 3:
+            keys = list(self.queue)
+            self.runs.append(Run(self.queue[keys[pick % len(keys)]]))
+
+    def work(self, pick: int) -> None:
+        if self.runs:
+            run = self.runs[pick % len(self.runs)]
+            if run.state is None:
+                self._begin(run)
+            else:
+                self._finish(run, pick >> 4)
+
+    def _begin(self, run: Run) -> None:
+        run.state, run.seq = self.files[run.key], self.last[run.key]
+        if run.state.status not in ("queued", "processing") or run.state.attempt != run.item.attempt:
+            self._end(run)
+        elif run.state.deliveries >= DELIVERIES_MAX:
+            self._write(run, REJECTED_EARLY)
+            self._end(run)
+        elif not self._write(run, START):
+            self.runs.remove(run)
+
+    def _finish(self, run: Run, pick: int) -> None:
+        how = pick & 7
+        command: c.Command = COMPLETE
+        if how == 0:
+            command = REJECTED_EARLY
+        elif how in (1, 4):
+            command = c.AwaitFile(token_sha256="", deadline=rfc3339(self.now_ms + 20_000))
+        elif how == 2:
+            assert run.state is not None
+            later = rfc3339(self.now_ms + 5_000) if run.state.attempt < ATTEMPTS_MAX else None
+            braked = rfc3339(self.now_ms + 7_000) if pick & 8 else None
+            command = c.FailFile(error=BUSY, retry_at=later, provider=PROVIDER, braked_until=braked)
+        self._write(run, command)
+        self._end(run, ack_lost=how == 3)
+
+    def _write(self, run: Run, command: c.Command) -> bool:
+        assert run.state is not None
+        (event,) = of_file.decide(run.state, command)
+        if not self.append(event, run.key, run.seq):
+            return False
+        run.state, run.seq = self.files[run.key], len(self.records)
+        return True
+
+    def _end(self, run: Run, *, ack_lost: bool = False) -> None:
+        self.runs.remove(run)
+        if not ack_lost:
+            self.queue.pop(run.key, None)
+
+    def runner_dies(self, pick: int) -> None:
+        if self.runs:
+            del self.runs[pick % len(self.runs)]
+
+    def queue_forgets(self, _pick: int) -> None:
+        self.queue.clear()
+
+    # -- storage and projector
+
+    def settle_storage(self, pick: int) -> None:
+        """Storage completes what is due, then archives; now and then it has not read to the end."""
+        settling = self.settling
+        if self.stored == len(self.records):
+            return
+        self.stored = len(self.records) - (pick & 3 == 3)
+        for record in self.records[settling.seq : self.stored]:
+            if record.batch_id == "b":
+                settling.apply(record)
+        if settling.complete_due:
+            counts: dict[e.FileStatus, int] = {}
+            for file in settling.files.values():
+                counts[file.status] = counts.get(file.status, 0) + 1
+            command = c.CompleteBatch(through_seq=settling.through_seq, results=RESULTS, counts=counts)
+            if settling.subject_seq == self.last["b", None]:
+                self._ask(command)
+            return
+        for sources in list(settling.archivable().values()):
+            moved = {file_id: archived_ref(source) for file_id, source in sources.items()}
+            self.append(e.SourcesArchived(sources=moved), ("b", None), settling.subject_seq)
+            break
+
+    def project(self, pick: int) -> None:
+        """The projector reads a chunk from somewhere before its checkpoint, and may die before its commit."""
+        first = max(self.checkpoint.seq - (pick & 1), 0)
+        chunk = self.records[first : first + 1 + (pick >> 1) % 12]
+        fresh = unseen(chunk, self.checkpoint) if chunk else []
+        if not fresh or pick & 14 == 14:
+            return
+        for record in fresh:
+            status = STATUS_AFTER.get(type(record.event))
+            if status is not None:
+                previous: e.FileStatus | None = getattr(record.event, "previous", None)
+                if previous is not None:
+                    self.shown[previous] -= 1
+                self.shown[status] = self.shown.get(status, 0) + 1
+                self.rows[record.batch_id, record.file_id] = status
+        self.checkpoint = Checkpoint(seq=fresh[-1].seq, event_id=fresh[-1].id, version="1")
+
+    def wait(self, pick: int) -> None:
+        self.now_ms += (100, 1_000, 6_000, 30_000)[pick & 3]
+
+    # -- the end
+
+    def _settle(self) -> None:
+        """Faults stop, a pause ends, the upload is sealed: then everything is settled in bounded time."""
+        del self.leaders[1:]
+        self.runs.clear()
+        self._ask(c.ResumeBatch())
+        self.seal(0)
+        fair = self.leaders[0].fair
+        for _ in range(SETTLE_ROUNDS_MAX):
+            self.schedule(8)
+            self.sweep(0)
+            while self.queue:
+                run = Run(next(iter(self.queue.values())))
+                self.runs.append(run)
+                self._begin(run)
+                if run in self.runs:
+                    self._write(run, COMPLETE)
+                    self._end(run)
+            self.settle_storage(0)
+            self.settle_storage(0)
+            self.settle_storage(0)
+            if self._is_settled():
+                break
+            next_ms = fair.next_ms()
+            self.now_ms = max(self.now_ms + 6_000, next_ms or 0)
+        self._must_be_settled()
+
+    def _is_settled(self) -> bool:
+        settling = self.settling
+        if settling.seq < self.last["b", None] or self.now_ms < self.start_ms:
+            return False
+        return settling.is_done or (settling.is_settled and not settling.unarchived)
+
+    def _must_be_settled(self) -> None:
+        assert all(one.status in FINAL_STATUSES for one in self.files.values()), "a file without an end"
+        # Cancelled before it was whole it has no results, and the scheduler goes on remembering it.
+        never_whole = self.batch.phase == "cancelled" and not self.batch.sealed
+        assert self.batch.settled or never_whole, "a batch without an end"
+        self.leaders[0].fold(self.records, len(self.records))
+        fair = self.leaders[0].fair
+        remembered = (fair.unfinished(), fair.in_flight(), fair.unreleased())
+        assert remembered == (int(never_whole), 0, 0), f"the scheduler remembers {remembered}"
+        while self.checkpoint.seq < len(self.records):
+            self.project(22)
+        assert self.rows == {key: one.status for key, one in self.files.items()}, "the view differs"
+        counts = Counter(self.rows.values())
+        assert {status: count for status, count in self.shown.items() if count} == counts, "the counts differ"
+
+
+Act = Callable[[Schedule, int], None]
+
+#: What happens, and how often of 128.
+WEIGHTS: list[tuple[Act, int]] = [
+    (Schedule.schedule, 24), (Schedule.take, 24), (Schedule.work, 32), (Schedule.project, 6),
+    (Schedule.settle_storage, 6), (Schedule.wait, 7), (Schedule.sweep, 4), (Schedule.seal, 3),
+    (Schedule.pause, 3), (Schedule.resume, 4), (Schedule.cancel, 2), (Schedule.retry, 4),
+    (Schedule.runner_dies, 2), (Schedule.queue_forgets, 1), (Schedule.dump, 2), (Schedule.die, 1),
+    (Schedule.second, 2), (Schedule.limit, 1),
+]  # fmt: skip
+ACTS: list[Act] = [act for act, weight in WEIGHTS for _ in range(weight)]
+assert len(ACTS) == 128
+
+
+def tell(seed: int, steps: int = STEPS) -> Schedule:
+    """One schedule, the same for the same seed."""
+    return Schedule(seed).run(steps)
