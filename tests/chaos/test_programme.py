@@ -19,7 +19,7 @@ from tests.chaos.world import chaos_stack
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(14_400)]
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-FAULTS = int(os.environ.get("CHAOS_FAULTS", "8"))
+FAULTS = int(os.environ.get("CHAOS_FAULTS", "5"))
 FILES_MIN = int(os.environ.get("CHAOS_FILES", "300"))
 #: Small files in a batch; a long run takes more.
 PLAIN_FILES = int(os.environ.get("CHAOS_BATCH_FILES", "200"))

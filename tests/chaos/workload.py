@@ -19,7 +19,7 @@ from tests.running import Running, declared_type
 UNFINISHED_MAX = 3
 AGAIN_S = 0.2
 #: A write that is not answered within this time is asked again, under its key.
-ANSWER_S_MAX = 300.0
+ANSWER_S_MAX = 200.0
 TRY_S = 20.0
 #: A replay through faults waits for servers again and again.
 REPLAY_S_MAX = 600.0
@@ -141,13 +141,18 @@ class Workload:
     async def _asked(
         self, path: str, key: str, *, refusals: bool = False, method: str = "POST", **body: Any
     ) -> dict[str, Any]:
+        last = "no answer"
+
         async def ask() -> dict[str, Any] | None:
+            nonlocal last
             try:
                 async with httpx2.AsyncClient(base_url=self.stack.url, timeout=TRY_S) as http:
                     response = await http.request(method, path, headers={"Idempotency-Key": key}, **body)
-            except (OSError, ValueError, httpx2.TransportError):
+            except (OSError, ValueError, httpx2.TransportError) as error:
+                last = repr(error)
                 await asyncio.sleep(AGAIN_S)
                 return None
+            last = f"{response.status_code} {response.text[:300]}"
             if response.is_success:
                 return response.json()
             if refusals and response.status_code in REFUSED and response.json().get("code") != STILL_RUNNING:
@@ -156,7 +161,10 @@ class Workload:
             await asyncio.sleep(AGAIN_S)
             return None
 
-        return await self.stack.until(ask, ANSWER_S_MAX)
+        try:
+            return await self.stack.until(ask, ANSWER_S_MAX)
+        except AssertionError as error:
+            raise AssertionError(f"{path} with key {key}: {last}") from error
 
     async def all_finished(self, within_s: float) -> None:
         for batch_id in self.batches:
