@@ -24,6 +24,8 @@ METADATA_BYTES_MAX = 64 * 1024
 TAGS_MAX = 32
 TAG_CHARS_MAX = 64
 OWNER_CHARS_MAX = 255
+#: The ``publishMode`` in a batch's metadata with which an older front end means its ``scheduledDate``.
+SCHEDULED = "scheduled"
 UNKNOWN_TYPE = "application/octet-stream"
 
 _JSON_FIELDS = ("options", "metadata")
@@ -65,6 +67,9 @@ def create_command(
         *limit_error("limit", fields.limit),
     ]
     times = {name: time_field(name, getattr(fields, name), errors) for name in ("start_at", "expires_at")}
+    if times["start_at"] is None and fields.metadata.get("publishMode") == SCHEDULED:
+        date = str(fields.metadata.get("scheduledDate"))  # one that is missing is no time either
+        times["start_at"] = time_field("metadata.scheduledDate", date, errors)
     if errors:
         raise InvalidFields(*errors)
     return c.CreateBatch(
