@@ -105,6 +105,10 @@ class WorkQueue(Protocol):
         """Gives out nothing of a lane before a time (RFC 3339), whatever is taken; the latest time wins."""
         ...
 
+    async def braked_until(self, lane: str) -> str | None:
+        """When a lane's last brake ends or ended; None where it never had one."""
+        ...
+
 
 class Timers(Protocol):
     """Alarm clocks that survive restarts; the newest setting for a file or batch wins."""

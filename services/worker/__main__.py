@@ -69,7 +69,7 @@ async def _work(
     http = Http(http_endpoints(settings), settings)
     outcomes = Outcomes(
         blobs=blobs, sandbox=sandbox, settings=settings, spool=spool, entropy=random.random,
-        outside={"http": http}, brake=connection.work.brake,
+        outside={"http": http}, queue=connection.work,
     )  # fmt: skip
     scheduler = Scheduler(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,

@@ -32,12 +32,12 @@ from tanda.contracts.results import (
     SourceFile,
     StoredArtifact,
 )
-from tanda.contracts.times import rfc3339
+from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.contracts.work import LANE_QUICK, WorkItem, lane_provider
 from tanda.domain.callback import Named, make_token, token_sha256
 from tanda.domain.errors import Unavailable
 from tanda.domain.retries import PROVIDER_CODES, PROVIDER_DELAYS_S, RETRY_AFTER_S_MAX, decide_retry
-from tanda.ports import Blobs
+from tanda.ports import Blobs, WorkQueue
 from tanda.settings import Settings
 
 _log = structlog.get_logger("tanda.runner")
@@ -47,8 +47,6 @@ _JSON = "application/json"
 TROUBLE_WAIT_S = 1.0
 
 T = TypeVar("T")
-#: A lane, and the time (RFC 3339) before which nothing of it is given out.
-Brake = Callable[[str, str], Awaitable[None]]
 
 
 class Outcomes:
@@ -57,9 +55,9 @@ class Outcomes:
     def __init__(
         self, *, blobs: Blobs, sandbox: Sandbox, settings: Settings, spool: Path,
         entropy: Callable[[], float], clock: Callable[[], float] = time.time,
-        outside: Mapping[str, Outside] = MappingProxyType({}), brake: Brake | None = None,
+        outside: Mapping[str, Outside] = MappingProxyType({}), queue: WorkQueue | None = None,
     ) -> None:  # fmt: skip
-        """``outside`` are the processors that call a provider, ``brake`` stops the calls of its lane."""
+        """``outside`` are the processors that call a provider, ``queue`` is where its lane is braked."""
         self._blobs = blobs
         self._sandbox = sandbox
         self._settings = settings
@@ -67,7 +65,7 @@ class Outcomes:
         self._entropy = entropy
         self._clock = clock
         self._outside = outside
-        self._brake = brake
+        self._queue = queue
 
     def quick(self, lane: str) -> bool:
         """Whether a lane's work is so cheap that it goes in groups."""
@@ -114,6 +112,7 @@ class Outcomes:
 
     async def _process(self, item: WorkItem, token: str) -> Result | Failure | Pending:
         if outside := self._outside.get(item.processor):
+            await self._wait_out_brake(item.lane)
             return await outside.call(self._call(item, token))
         known = self._sandbox.known.get(item.processor)
         if known is None or known.trusted:
@@ -127,6 +126,14 @@ class Outcomes:
             return Failure(code="source_missing", message=message, retryable=True)
         finally:
             path.unlink(missing_ok=True)
+
+    async def _wait_out_brake(self, lane: str) -> None:
+        """A file that was taken just before another's 429 keeps its place, and is not sent meanwhile."""
+        while self._queue is not None and (until := await self._queue.braked_until(lane)):
+            left_s = epoch_ms(until) / 1000 - self._clock()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(left_s)
 
     def _call(self, item: WorkItem, token: str) -> Call:
         base = self._settings.public_url or f"http://{self._settings.host}:{self._settings.port}"
@@ -162,9 +169,9 @@ class Outcomes:
             return None
         wait_s = PROVIDER_DELAYS_S[0] if failure.retry_after_s is None else failure.retry_after_s
         until = rfc3339(now_ms + round(1000 * min(wait_s, RETRY_AFTER_S_MAX)))
-        if self._brake is not None:
+        if self._queue is not None:
             with suppress(Unavailable):  # the scheduler brakes as soon as it reads the event
-                await self._brake(item.lane, until)
+                await self._queue.brake(item.lane, until)
         _log.info("a provider asks for a pause", provider=lane_provider(item.lane), until=until)
         return until
 

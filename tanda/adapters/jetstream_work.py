@@ -269,6 +269,9 @@ class JetStreamWork:
         if epoch_ms(config.get("pause_until") or _LONG_AGO) < epoch_ms(until):
             await self._call(f"CONSUMER.PAUSE.{WORK}.{_durable(lane)}", {"pause_until": until})
 
+    async def braked_until(self, lane: str) -> str | None:
+        return (await self._configured(lane)).get("pause_until")
+
     async def _configured(self, lane: str) -> dict[str, Any]:
         """The consumer's configuration as it stands; it is made where it is not there."""
         try:

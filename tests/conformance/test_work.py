@@ -13,7 +13,7 @@ from tanda.adapters.memory import MemoryBoard, MemoryLease, MemorySignals, Memor
 from tanda.adapters.nats import connect
 from tanda.adapters.nats_connection import api
 from tanda.contracts.results import BlobRef
-from tanda.contracts.times import rfc3339
+from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.contracts.work import LaneStatus, Presence, SchedulerStatus, Timer, WorkItem, provider_lane
 from tanda.domain.errors import Unavailable
 from tanda.ports import Board, Delivery, Lease, Signals, Timers, WorkQueue
@@ -186,6 +186,7 @@ async def test_a_braked_lane_gives_out_nothing_until_its_time(ports: Ports, tena
     await ports.work.brake(lane, rfc3339(int(until * 1000)))
     await ports.work.brake(lane, rfc3339(int(until * 1000) - 900))
     await ports.work.limit(lane, 1)
+    assert epoch_ms(await ports.work.braked_until(lane) or "") == int(until * 1000)
     await ports.work.put(items(tenant, lane, 1))
     taken = list(await waiting) or await take(ports.work, lane, 1)
     # JetStream ends a pause some milliseconds early or late, never the whole of it.

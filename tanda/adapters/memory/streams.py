@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, recorded
 from tanda.contracts.subjects import work_subject
-from tanda.contracts.times import epoch_ms
+from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem
 from tanda.domain.errors import Conflict, LogDamaged
 
@@ -168,6 +168,9 @@ class MemoryWork:
 
     async def brake(self, lane: str, until: str) -> None:
         self._brakes[lane] = max(self._brakes.get(lane, 0.0), epoch_ms(until) / 1000)
+
+    async def braked_until(self, lane: str) -> str | None:
+        return rfc3339(round(self._brakes[lane] * 1000)) if lane in self._brakes else None
 
     def _braked_s(self, lane: str) -> float:
         """Seconds until a lane's brake ends; for ever where there is none to wait for."""
