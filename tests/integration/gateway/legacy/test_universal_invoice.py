@@ -1,6 +1,5 @@
 """004: its documented calls, and what its document admits."""
 
-import asyncio
 from pathlib import Path
 
 import httpx2
@@ -81,18 +80,6 @@ async def test_status_lists_this_batchs_sessions_only(stand: Stand, http: httpx2
     status = (await http.get(f"{STATUS}/{one.batch_id}?company_id=acme")).json()
     assert [session["session_id"] for session in status["sessions"]] == one.file_ids
     assert status["completed"] == 0 and set(other.file_ids).isdisjoint(one.file_ids)
-
-
-async def test_ids_never_collide_within_a_second(http: httpx2.AsyncClient) -> None:
-    """Forty uploads of the same file at once: forty batches, forty sessions."""
-    answers = await asyncio.gather(
-        *(http.post(f"{UPLOAD}?company_id=acme", files=parts(("a.xml", xml()))) for _ in range(40))
-    )
-    bodies = [answer.json() for answer in answers]
-    seconds = {body["created_at"][:19] for body in bodies}
-    assert len(seconds) < 40, "they were not of the same second"
-    assert len({body["batch_id"] for body in bodies}) == 40
-    assert len({session for body in bodies for session in body["session_ids"]}) == 40
 
 
 async def test_a_cancel_answers_with_the_status_after(stand: Stand, http: httpx2.AsyncClient) -> None:
