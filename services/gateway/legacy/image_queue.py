@@ -8,10 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.access import Caller, CallerDep, authenticate
-from services.gateway.answers import read, written
+from services.gateway.answers import Answer, read, written
 from services.gateway.batches.reads import Position
 from services.gateway.control.archive import force_archive
 from services.gateway.deps import Gateway, GatewayDep
+from services.gateway.idempotency import IdempotencyKey
+from services.gateway.legacy.commanding import once
 from services.gateway.openapi import answers
 from services.gateway.upload.body import json_body
 from tanda.contracts.http import Body, File
@@ -91,17 +93,22 @@ async def processing_status(
 
 
 @router.post("/force_archive_image", openapi_extra=answers(200, ArchivedImage, body=ForceArchiveImage))
-async def force_archive_image(request: Request, caller: CallerDep, gateway: GatewayDep) -> Response:
+async def force_archive_image(
+    request: Request, caller: CallerDep, gateway: GatewayDep, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Archives the image at the head of the queue: an override, recorded with who and why."""
-    asked, _ = await json_body(request, gateway.settings, ForceArchiveImage)
-    head = await _head(gateway, caller)
+    asked, raw = await json_body(request, gateway.settings, ForceArchiveImage)
     reason = (asked.reason or "").strip() or REASON
-    seq = await force_archive(
-        gateway.accept, gateway.blobs, caller.tenant, head.batch_id, [head.id], reason,
-        gateway.accept.origin(actor=caller.actor),
-    )  # fmt: skip
-    body = ArchivedImage(archived_image=head.name, batch_id=head.batch_id, file_id=head.id, reason=reason)
-    return written(200, body, seq).response()
+    origin = gateway.accept.origin(idempotency_key, caller.actor)
+
+    async def work() -> Answer:
+        head = await _head(gateway, caller)
+        of_head = caller.tenant, head.batch_id, [head.id]
+        seq = await force_archive(gateway.accept, gateway.blobs, *of_head, reason, origin)
+        body = ArchivedImage(archived_image=head.name, batch_id=head.batch_id, file_id=head.id, reason=reason)
+        return written(200, body, seq)
+
+    return await once(request, caller, gateway, idempotency_key, work, raw)
 
 
 async def _head(gateway: Gateway, caller: Caller) -> File:

@@ -12,11 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.access import Caller, CallerDep, authenticate
-from services.gateway.answers import read, written
+from services.gateway.answers import read
 from services.gateway.batches.reads import Position
-from services.gateway.batches.writes import batch_after, owner_of
+from services.gateway.batches.writes import owner_of
 from services.gateway.control.retry import Selection, retry
 from services.gateway.deps import Gateway, GatewayDep
+from services.gateway.idempotency import IdempotencyKey
+from services.gateway.legacy.commanding import Deed, act, commanded
 from services.gateway.legacy.metricool_live import Message, stream
 from services.gateway.legacy.metricool_words import STATUS, clip_status, current_index, percent_settled
 from services.gateway.legacy.reading import all_files, batch_seen, message_of
@@ -24,11 +26,10 @@ from services.gateway.legacy.whose import owner_named
 from services.gateway.live.routes import EVENT_STREAM
 from services.gateway.openapi import answers
 from tanda.contracts import commands as c
+from tanda.contracts.envelope import Origin
 from tanda.contracts.http import Batch, BatchQuery, Body, File
 
-router = APIRouter(
-    prefix="/api/metricool", tags=["older front ends"], dependencies=[Depends(authenticate)]
-)  # fmt: skip
+router = APIRouter(tags=["older front ends"], dependencies=[Depends(authenticate)])
 
 #: Rows of one query for the active batches.
 BATCHES_ROWS = 200
@@ -73,7 +74,7 @@ class ActiveBatches(Body, frozen=True, kw_only=True):
     count: int
 
 
-@router.get("/batches/active", openapi_extra=answers(200, ActiveBatches))
+@router.get("/api/metricool/batches/active", openapi_extra=answers(200, ActiveBatches))
 async def active_batches(
     request: Request,
     caller: CallerDep,
@@ -92,7 +93,7 @@ async def active_batches(
         query = msgspec.structs.replace(query, cursor=page.next_cursor)
 
 
-@router.get("/batch/{batch_id}", openapi_extra=answers(200, OneBatch))
+@router.get("/api/metricool/batch/{batch_id}", openapi_extra=answers(200, OneBatch))
 async def one_batch(
     request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
 ) -> Response:
@@ -101,7 +102,7 @@ async def one_batch(
     return read(request, OneBatch(batch=await _told(gateway, caller, batch)), position)
 
 
-@router.get("/status", openapi_extra=answers(200, OneBatch))
+@router.get("/api/metricool/status", openapi_extra=answers(200, OneBatch))
 async def status(
     request: Request,
     caller: CallerDep,
@@ -113,34 +114,65 @@ async def status(
     return await one_batch(request, batchId, caller, gateway, position)
 
 
-@router.post("/batch/{batch_id}/pause", openapi_extra=answers(200, OneBatch))
-async def pause(batch_id: str, caller: CallerDep, gateway: GatewayDep) -> Response:
+@router.post("/api/metricool/batch/{batch_id}/pause", openapi_extra=answers(200, OneBatch))
+async def pause(
+    request: Request,
+    batch_id: str,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Lets no further clip begin."""
-    return await _command(gateway, caller, batch_id, c.PauseBatch())
+    deed = commanded(gateway, batch_id, c.PauseBatch())
+    return await _press(request, caller, gateway, idempotency_key, batch_id, deed)
 
 
-@router.post("/batch/{batch_id}/resume", openapi_extra=answers(200, OneBatch))
-async def resume(batch_id: str, caller: CallerDep, gateway: GatewayDep) -> Response:
+@router.post("/api/metricool/batch/{batch_id}/resume", openapi_extra=answers(200, OneBatch))
+async def resume(
+    request: Request,
+    batch_id: str,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Goes on after a pause."""
-    return await _command(gateway, caller, batch_id, c.ResumeBatch())
+    deed = commanded(gateway, batch_id, c.ResumeBatch())
+    return await _press(request, caller, gateway, idempotency_key, batch_id, deed)
 
 
-@router.post("/batch/{batch_id}/cancel", openapi_extra=answers(200, OneBatch))
-async def cancel(batch_id: str, caller: CallerDep, gateway: GatewayDep) -> Response:
+@router.post("/api/metricool/batch/{batch_id}/cancel", openapi_extra=answers(200, OneBatch))
+async def cancel(
+    request: Request,
+    batch_id: str,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Stops what has not begun."""
-    return await _command(gateway, caller, batch_id, c.CancelBatch())
+    deed = commanded(gateway, batch_id, c.CancelBatch())
+    return await _press(request, caller, gateway, idempotency_key, batch_id, deed)
 
 
-@router.post("/batch/{batch_id}/retry-failed", openapi_extra=answers(200, OneBatch))
-async def retry_failed(batch_id: str, caller: CallerDep, gateway: GatewayDep) -> Response:
+@router.post("/api/metricool/batch/{batch_id}/retry-failed", openapi_extra=answers(200, OneBatch))
+async def retry_failed(
+    request: Request,
+    batch_id: str,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Starts the failed clips again."""
-    tenant = await owner_of(gateway, caller, batch_id)
-    origin = gateway.accept.origin(actor=caller.actor)
-    _, seq = await retry(gateway.accept, tenant, batch_id, Selection(), None, origin)
-    return await _after(gateway, caller, tenant, batch_id, seq)
+
+    async def deed(tenant: str, origin: Origin) -> int:
+        _, seq = await retry(gateway.accept, tenant, batch_id, Selection(), None, origin)
+        return seq
+
+    return await _press(request, caller, gateway, idempotency_key, batch_id, deed)
 
 
-@router.get("/batch/{batch_id}/events", openapi_extra=answers(200, Message, media_type=EVENT_STREAM))
+@router.get(
+    "/api/metricool/batch/{batch_id}/events", openapi_extra=answers(200, Message, media_type=EVENT_STREAM)
+)
 async def follow(
     batch_id: str,
     caller: CallerDep,
@@ -152,16 +184,13 @@ async def follow(
     return await stream(gateway, tenant, batch_id, last_event_id)
 
 
-async def _command(gateway: Gateway, caller: Caller, batch_id: str, command: c.Command) -> Response:
-    tenant = await owner_of(gateway, caller, batch_id)
-    origin = gateway.accept.origin(actor=caller.actor)
-    seq = await gateway.accept.command(tenant, batch_id, command, origin)
-    return await _after(gateway, caller, tenant, batch_id, seq)
+async def _press(
+    request: Request, caller: Caller, gateway: Gateway, key: str | None, batch_id: str, deed: Deed
+) -> Response:
+    async def tell(batch: Batch) -> OneBatch:
+        return OneBatch(batch=await _told(gateway, caller, batch))
 
-
-async def _after(gateway: Gateway, caller: Caller, tenant: str, batch_id: str, seq: int) -> Response:
-    batch = await batch_after(gateway, caller, tenant, batch_id, seq)
-    return written(200, OneBatch(batch=await _told(gateway, caller, batch)), seq).response()
+    return await act(request, caller, gateway, key, batch_id, deed, tell)
 
 
 async def _told(gateway: Gateway, caller: Caller, batch: Batch) -> MetricoolBatch:

@@ -10,9 +10,10 @@ from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import Answer, read, written
 from services.gateway.batches.accept import Written
 from services.gateway.batches.reads import Position
-from services.gateway.batches.writes import batch_after, owner_of, upload
+from services.gateway.batches.writes import upload
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
+from services.gateway.legacy.commanding import act, commanded
 from services.gateway.legacy.reading import all_files, batch_seen, message_of
 from services.gateway.legacy.whose import of_company, owner_named
 from services.gateway.openapi import answers
@@ -22,9 +23,7 @@ from tanda.contracts.events import FileStatus
 from tanda.contracts.http import Batch, Body, File
 from tanda.domain.progress import percent
 
-router = APIRouter(
-    prefix="/universal-invoice/sessions", tags=["older front ends"], dependencies=[Depends(authenticate)]
-)
+router = APIRouter(tags=["older front ends"], dependencies=[Depends(authenticate)])
 
 MESSAGE = "Los archivos se están procesando. Puedes salir de esta página y el procesamiento continuará."
 SessionStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
@@ -85,7 +84,9 @@ class SessionsStatus(Body, frozen=True, kw_only=True):
     sessions: list[Session]
 
 
-@router.post("/batch-upload/", openapi_extra=answers(200, Uploaded, multipart=True))
+@router.post(
+    "/universal-invoice/sessions/batch-upload/", openapi_extra=answers(200, Uploaded, multipart=True)
+)
 async def batch_upload(
     request: Request,
     caller: CallerDep,
@@ -121,7 +122,7 @@ def _is_new(event: e.Event) -> bool:
     return isinstance(event, e.FileQueued) and event.previous is None
 
 
-@router.get("/batch-status/{batch_id}", openapi_extra=answers(200, SessionsStatus))
+@router.get("/universal-invoice/sessions/batch-status/{batch_id}", openapi_extra=answers(200, SessionsStatus))
 async def batch_status(
     request: Request,
     batch_id: str,
@@ -136,17 +137,25 @@ async def batch_status(
     return read(request, await _status(gateway, caller, batch), position)
 
 
-@router.post("/batch-cancel/{batch_id}", openapi_extra=answers(200, SessionsStatus))
+@router.post(
+    "/universal-invoice/sessions/batch-cancel/{batch_id}", openapi_extra=answers(200, SessionsStatus)
+)
 async def batch_cancel(
-    batch_id: str, caller: CallerDep, gateway: GatewayDep, company_id: Company = None
+    request: Request,
+    batch_id: str,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    company_id: Company = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Stops what is not running yet; the status after."""
     caller = of_company(caller, company_id)
-    tenant = await owner_of(gateway, caller, batch_id)
-    origin = gateway.accept.origin(actor=caller.actor)
-    seq = await gateway.accept.command(tenant, batch_id, c.CancelBatch(), origin)
-    batch = await batch_after(gateway, caller, tenant, batch_id, seq)
-    return written(200, await _status(gateway, caller, batch), seq).response()
+
+    async def tell(batch: Batch) -> SessionsStatus:
+        return await _status(gateway, caller, batch)
+
+    deed = commanded(gateway, batch_id, c.CancelBatch())
+    return await act(request, caller, gateway, idempotency_key, batch_id, deed, tell)
 
 
 async def _status(gateway: Gateway, caller: Caller, batch: Batch) -> SessionsStatus:

@@ -63,10 +63,13 @@ class Older:
 
     async def events(self, batch_id: str, *kinds: str) -> list[dict[str, Any]]:
         """A batch's events in the log's order, of these kinds or all."""
+        found, page = list[dict[str, Any]](), {"next_cursor": "0", "has_more": True}
         async with self.stack.http() as http:
-            page = (await http.get(f"/v1/batches/{batch_id}/events?after=0&limit=1000")).json()
-        assert not page["has_more"]
-        return [one for one in page["data"] if not kinds or one["type"].split(".")[1] in kinds]
+            while page["has_more"]:
+                query = {"after": page["next_cursor"], "limit": 1000}
+                page = (await http.get(f"/v1/batches/{batch_id}/events", params=query)).json()
+                found += page["data"]
+        return [one for one in found if not kinds or one["type"].split(".")[1] in kinds]
 
     def logged(self, service: str, sentence: str) -> list[dict[str, Any]]:
         """A service's log lines of that sentence, of the process that runs now."""

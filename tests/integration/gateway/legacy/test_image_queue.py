@@ -93,3 +93,14 @@ async def test_an_image_at_work_goes_before_an_older_failed_one(
     await story.start(3)
     assert (await told(http))["current_image"] == "factura-3.xml"
     assert (await told(http))["is_processing"] is True
+
+
+async def test_a_force_archive_that_is_sent_again_archives_one_image(
+    stand: Stand, http: httpx2.AsyncClient
+) -> None:
+    """With its key; without one it would be the next image's turn."""
+    await queue_of(stand, 2)
+    headers = {"Idempotency-Key": "k1"}
+    answers = [await http.post("/force_archive_image", headers=headers) for _ in range(2)]
+    assert [one.json()["archived_image"] for one in answers] == ["factura-0.xml", "factura-0.xml"]
+    assert (await told(http))["archived_count"] == 1

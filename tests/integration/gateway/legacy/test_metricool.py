@@ -181,3 +181,19 @@ async def test_a_lost_connection_resumes_without_a_gap(stand: Stand, http: httpx
         await story.start(5)
         ((_, message),) = await resumed.take(1)
         assert (message["type"], message["currentStory"]) == ("progress", "factura-5.xml")
+
+
+async def test_a_button_that_is_pressed_again_with_its_key_does_nothing_more(
+    stand: Stand, http: httpx2.AsyncClient
+) -> None:
+    """The same answer again; the key is good for that button of that batch alone."""
+    story = await story_of(stand, 2)
+    headers = {"Idempotency-Key": "k1", "Tanda-Actor": "ana"}
+    url = f"{API}/batch/{story.batch_id}"
+    first = await http.post(f"{url}/pause", headers=headers)
+    again = await http.post(f"{url}/pause", headers=headers)
+    assert (first.status_code, again.status_code) == (200, 200), again.text
+    assert again.json() == first.json() and again.headers["idempotency-replayed"] == "true"
+    other = await http.post(f"{url}/resume", headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert (await http.post(f"{url}/pause")).status_code == 409
