@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import Answer, read, written
-from services.gateway.batches.reads import Position
 from services.gateway.control.archive import force_archive
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
 from services.gateway.legacy.commanding import once
+from services.gateway.legacy.reading import Fresh
 from services.gateway.openapi import answers
 from services.gateway.upload.body import json_body
 from tanda.contracts.http import Body, File
@@ -67,7 +67,7 @@ class ArchivedImage(Body, frozen=True, kw_only=True):
 
 @router.get("/processing_status", openapi_extra=answers(200, ProcessingStatus))
 async def processing_status(
-    request: Request, caller: CallerDep, gateway: GatewayDep, position: Position
+    request: Request, caller: CallerDep, gateway: GatewayDep, position: Fresh
 ) -> Response:
     """The queue of the caller's tenant."""
     places = await gateway.views.places(caller.tenant)

@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import read
-from services.gateway.batches.reads import Position
 from services.gateway.batches.writes import owner_of
 from services.gateway.control.retry import Selection, retry
 from services.gateway.deps import Gateway, GatewayDep
@@ -21,7 +20,7 @@ from services.gateway.idempotency import IdempotencyKey
 from services.gateway.legacy.commanding import Deed, act, commanded
 from services.gateway.legacy.metricool_live import Message, stream
 from services.gateway.legacy.metricool_words import STATUS, clip_status, current_index, percent_settled
-from services.gateway.legacy.reading import all_files, batch_seen, message_of
+from services.gateway.legacy.reading import Fresh, all_files, batch_seen, message_of
 from services.gateway.legacy.whose import owner_named
 from services.gateway.live.routes import EVENT_STREAM
 from services.gateway.openapi import answers
@@ -79,7 +78,7 @@ async def active_batches(
     request: Request,
     caller: CallerDep,
     gateway: GatewayDep,
-    position: Position,
+    position: Fresh,
     userId: Annotated[str, Query(min_length=1, max_length=255)],  # the old name
 ) -> Response:
     """The unfinished batches of one user, newest first."""
@@ -95,7 +94,7 @@ async def active_batches(
 
 @router.get("/api/metricool/batch/{batch_id}", openapi_extra=answers(200, OneBatch))
 async def one_batch(
-    request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
+    request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Fresh
 ) -> Response:
     """A batch with its clips."""
     batch = await batch_seen(gateway, caller, batch_id)
@@ -107,7 +106,7 @@ async def status(
     request: Request,
     caller: CallerDep,
     gateway: GatewayDep,
-    position: Position,
+    position: Fresh,
     batchId: Annotated[str, Query(max_length=255)],  # the old name
 ) -> Response:
     """The same, by the query."""

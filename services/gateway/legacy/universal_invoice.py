@@ -9,12 +9,11 @@ from starlette.responses import Response
 from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import Answer, read, written
 from services.gateway.batches.accept import Written
-from services.gateway.batches.reads import Position
 from services.gateway.batches.writes import upload
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
 from services.gateway.legacy.commanding import act, commanded
-from services.gateway.legacy.reading import all_files, batch_seen, message_of
+from services.gateway.legacy.reading import Fresh, all_files, batch_seen, message_of
 from services.gateway.legacy.whose import of_company, owner_named
 from services.gateway.openapi import answers
 from tanda.contracts import commands as c
@@ -128,7 +127,7 @@ async def batch_status(
     batch_id: str,
     caller: CallerDep,
     gateway: GatewayDep,
-    position: Position,
+    position: Fresh,
     company_id: Company = None,
 ) -> Response:
     """How far the sessions of this batch have come."""

@@ -8,9 +8,8 @@ from starlette.responses import Response
 
 from services.gateway.access import CallerDep, authenticate
 from services.gateway.answers import read
-from services.gateway.batches.reads import Position
 from services.gateway.deps import GatewayDep
-from services.gateway.legacy.reading import all_files, batch_seen, message_of
+from services.gateway.legacy.reading import Fresh, all_files, batch_seen, message_of
 from services.gateway.openapi import answers
 from tanda.contracts.events import FileStatus
 from tanda.contracts.http import Batch, BatchStatus, Body, File
@@ -63,7 +62,7 @@ class WorkflowsStatus(Body, frozen=True, kw_only=True):
 
 @router.get("/batch-status/{batch_id}", openapi_extra=answers(200, WorkflowsStatus))
 async def batch_status(
-    request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
+    request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Fresh
 ) -> Response:
     """A batch with the images that are there so far; the same answer while it runs and after."""
     batch = await batch_seen(gateway, caller, batch_id)

@@ -6,10 +6,13 @@ Processes are killed here, so the stack is of this folder's own. Each test has a
 import asyncio
 import io
 import json
+import os
 import random
+import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,7 +23,7 @@ from PIL import Image
 from tanda.adapters.s3 import S3Blobs
 from tanda.settings import from_environment
 from tests.provider import Answer, Provider, Seen, provider
-from tests.running import Running, running
+from tests.running import POLL_S, Running, running
 
 SOON_S = 30.0
 #: The provider works elsewhere and confirms when a test says so.
@@ -86,6 +89,25 @@ class Older:
             yield blobs
         finally:
             await blobs.close()
+
+    @asynccontextmanager
+    async def store_down(self) -> AsyncGenerator[None]:
+        """The object store killed, and killed again whenever it is started, for the length of the block."""
+
+        async def kill_for_ever() -> None:
+            while True:
+                for pid in self.stack.facts()["pids"]["s3"]:
+                    with suppress(ProcessLookupError, FileNotFoundError):
+                        # The file may name one that is gone already, and its number may be another's by now.
+                        if str(self.stack.data) in Path(f"/proc/{pid}/cmdline").read_text():
+                            os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(POLL_S)
+
+        killing = asyncio.create_task(kill_for_ever())
+        try:
+            yield
+        finally:
+            killing.cancel()
 
 
 def _name(seen: Seen) -> str:

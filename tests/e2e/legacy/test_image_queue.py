@@ -58,20 +58,18 @@ async def test_a_failing_store_loses_nothing_and_keeps_the_queues_order(older: O
         queue = [(name, picture(n)) for n, name in enumerate(names)]
         batch = (await create(http, *queue, start_at=NEVER))["id"]
 
-        def down_and_felt() -> bool:
-            if older.stack.facts()["pids"]["s3"]:
-                older.stack.kill("s3")
-            return any(line["batch"] == batch for line in older.logged("worker", WAITS))
+        async with older.store_down():
+            await begin(http, batch)
 
-        down_and_felt()
-        await begin(http, batch)
-        await older.stack.until(down_and_felt, SOON_S)
-        status = (await http.get("/processing_status")).json()
-        assert (status["current_image"], status["is_processing"], status["archived_count"]) == (
-            names[0], True, 0,
-        )  # fmt: skip
-        refused = await http.post("/v1/batches", files=[("files", ("late.png", picture(99)))])
-        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+            async def stands() -> bool:
+                felt = any(line["batch"] == batch for line in older.logged("worker", WAITS))
+                return felt and (await http.get("/processing_status")).json()["is_processing"]
+
+            await older.stack.until(stands, SOON_S)
+            status = (await http.get("/processing_status")).json()
+            assert (status["current_image"], status["archived_count"]) == (names[0], 0)
+            refused = await http.post("/v1/batches", files=[("files", ("late.png", picture(99)))])
+            assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         finished = await older.stack.finished(batch, 60)
         assert (finished["status"], finished["counts"]["completed"]) == ("completed", 5)
 
@@ -94,6 +92,7 @@ async def test_force_archive_is_recorded_with_who_and_why(older: Older, tenant: 
     async with older.http(tenant) as http:
         files = [("1.png", picture(1)), ("2.png", picture(2))]
         batch = (await create(http, *files, start_at=NEVER))["id"]
+        assert (await http.get("/processing_status")).json()["current_image"] == "1.png", "at once"
         url = "/force_archive_image"
         first = await http.post(url, json={"reason": reason}, headers={"Tanda-Actor": "Ana"})
         second = await http.post(url)

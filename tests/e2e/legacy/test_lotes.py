@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from tests.e2e.legacy.conftest import OUTSIDE, SOON_S, Older, create, table
 
 #: So many that a build lasts while requests come in.
-FILES = 1_000
+FILES = 500
 REBUILT = "Results that were gone are built again."
 
 

@@ -115,13 +115,13 @@ async def test_offline_shows_the_last_known_state(older: Older, browser: "Browse
 
 
 async def test_active_batches_are_of_one_user_only(older: Older, tenant: str) -> None:
-    """Ana's unfinished ones, none of Eva's and none that is done, with what the batch was created with."""
+    """Ana's unfinished ones at once, with what they were created with; none of Eva's, none that is done."""
     async with older.http(tenant) as http:
         metadata = {"jobId": "job-7", "publishMode": "scheduled", "scheduledDate": NEVER}
-        mine = await create(http, ("a.csv", table(1)), owner="ana", metadata=metadata)
-        await create(http, ("b.csv", table(2)), owner="eva", start_at=NEVER)
         done = await create(http, ("c.csv", table(3)), owner="ana")
         await older.stack.finished(done["id"])
+        await create(http, ("b.csv", table(2)), owner="eva", start_at=NEVER)
+        mine = await create(http, ("a.csv", table(1)), owner="ana", metadata=metadata)
         answer = (await http.get(f"{API}/batches/active?userId=ana")).json()
     assert (answer["success"], answer["count"]) == (True, 1)
     (batch,) = answer["batches"]
