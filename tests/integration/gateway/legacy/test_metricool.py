@@ -197,3 +197,19 @@ async def test_a_button_that_is_pressed_again_with_its_key_does_nothing_more(
     other = await http.post(f"{url}/resume", headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert (await http.post(f"{url}/pause")).status_code == 409
+
+
+async def test_a_read_waits_for_the_views_and_goes_on_without_them(
+    stand: Stand, http: httpx2.AsyncClient
+) -> None:
+    """An old page asks for no position: where the views stand still it gets what there is, not a 503."""
+    await owned(http, "ana")
+    url = f"{API}/batches/active?userId=ana"
+    known = await stand.log.position()
+    assert (await http.get(url)).headers["tanda-seq"] == str(known)
+    stand.views.held = True
+    await owned(http, "ana")
+    answer = await http.get(url)
+    assert (answer.status_code, answer.headers["tanda-seq"]) == (200, str(known))
+    asked = await http.get(f"{url}&min_seq={known + 1}&wait=0")
+    assert (asked.status_code, asked.json()["code"]) == (503, "view_behind")
