@@ -105,11 +105,13 @@ async def test_active_batches_are_of_one_user_only(http: httpx2.AsyncClient) -> 
 
 
 async def test_a_scheduled_date_becomes_the_start(http: httpx2.AsyncClient) -> None:
-    """With publishMode scheduled only; a date that is none is refused rather than published at once."""
+    """Unless publishMode says now; one that is missing or no date is refused, not published at once."""
     date = "2031-01-01T12:00:00+02:00"
     batch = (await owned(http, "ana", publishMode="scheduled", scheduledDate=date)).json()
     assert batch["start_at"] == "2031-01-01T10:00:00.000Z"
+    assert (await owned(http, "ana", scheduledDate=date)).json()["start_at"] == batch["start_at"]
     assert (await owned(http, "ana", publishMode="now", scheduledDate=date)).json()["start_at"] is None
+    assert (await owned(http, "ana", publishMode="draft")).json()["start_at"] is None
     for wrong in ({}, {"scheduledDate": "mañana"}, {"scheduledDate": 7}):
         answer = await owned(http, "ana", publishMode="scheduled", **wrong)
         assert answer.status_code == 422
