@@ -8,10 +8,10 @@ UV_VERSION := 0.13.8
 FILES ?=
 TESTS ?= tests
 
-.PHONY: help install run up test check format bench chaos sim docs console browser clean
+.PHONY: help install run up test check format bench chaos sim demo-legacy docs console browser clean
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .venv/installed: pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -47,6 +47,9 @@ sim: install ## the simulation over SEEDS short schedules (100000 by default), a
 	@TANDA_TEST_EXAMPLES=$${SEEDS:-100000} $(BIN)/python -m pytest tests/sim
 	@TANDA_TEST_EXAMPLES=$$(( $${SEEDS:-100000} / 10 )) $(BIN)/python -m pytest \
 	  tests/unit/domain/test_simulation.py tests/unit/domain/test_planted.py
+
+demo-legacy: install ## drive the running stack (or that of TANDA_URL) with one script for each of the five older systems
+	@demo/legacy/run.sh
 
 docs: install ## write the generated pages again
 	@$(BIN)/python -m tests.house.events_page
