@@ -16,6 +16,7 @@ PURE = _words(
 #: The rooms of ``tanda`` that every service may know: language, rules, ports, and what is built on them.
 LANGUAGE = _words(
     "tanda.contracts tanda.domain tanda.ports tanda.settings tanda.telemetry tanda.results tanda.follower"
+    " tanda.archive"
 )
 ADAPTERS = frozenset({"tanda.adapters"})
 
@@ -75,6 +76,17 @@ ROOMS: dict[str, Room] = {
         "Follows the log from a snapshot; worker, storage and gateway share it.",
         ours=LANGUAGE,
         packages=_words("msgspec structlog"),
+    ),
+    "tanda.archive": Room(
+        "The log's archive: its format, its chain, and restoring from it; storage and the commands share it.",
+        ours=LANGUAGE,
+        packages=_words("msgspec structlog"),
+    ),
+    "tanda.archive.segments": Room(
+        "The format: messages as bytes and back, the same in a test and in a restore.",
+        ours=_words("tanda.archive"),
+        packages=_words("msgspec"),
+        stdlib=PURE,
     ),
     "tanda.adapters": Room(
         "The only room that knows nats, asyncpg and minio.",
