@@ -10,8 +10,10 @@ from secrets import token_hex
 import structlog
 import uvloop
 
+from services.storage.log_archive import LogArchiver
 from services.storage.storage import Storage
 from tanda import telemetry
+from tanda.adapters.jetstream_raw import JetStreamRawLog
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.domain.errors import LogDamaged
@@ -53,11 +55,11 @@ async def _run(settings: Settings) -> None:
     connection = await connect(settings, f"storage-{name}")
     connection.be_present("storage", name)
     blobs = S3Blobs(settings)
+    archiver = LogArchiver(JetStreamRawLog(connection.client, settings), blobs)
     try:
         _log.info("Storage is running.", storage=name)
-        await Storage(
-            log=connection.log, blobs=blobs, settings=settings, spool=spool, name=name
-        ).run()  # fmt: skip
+        storage = Storage(log=connection.log, blobs=blobs, settings=settings, spool=spool, name=name)
+        await archiver.run_beside(storage.run())
     finally:
         await blobs.close()
         await connection.close()

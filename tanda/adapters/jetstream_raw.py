@@ -46,7 +46,7 @@ class JetStreamRawLog:
             info = await retry(lambda: api(self._client, f"STREAM.INFO.{STREAM}"), self._settings.patience_s)
         except ApiError as error:
             if error.code != _NO_STREAM:
-                raise
+                raise Unavailable("nats", str(error)) from error
             return LogFacts(exists=False)
         return facts_of(info["state"])
 

@@ -104,10 +104,14 @@ class ArchiveWriter:
             self._anchor = (await self._archive.segment(self._end))[-1]
             check_anchor(await self._log.get(self._end.last), self._anchor)
 
-    async def advance(self) -> bool:
+    def close_segment(self) -> None:
+        """What follows goes into another segment, short as the last one may be."""
+        self._full = True
+
+    async def advance(self, through: int | None = None) -> bool:
         """Archives what fits into one segment; whether it is full, so that more may follow."""
         begin, previous = self._next()
-        records, full = await self._read(begin)
+        records, full = await self._read(begin, through)
         if records and records[-1].seq > self.last:
             self._end = await self._archive.put(records, previous)
             self._anchor = records[-1]
@@ -116,6 +120,11 @@ class ArchiveWriter:
         self._full = full
         return full
 
+    async def advance_to_end(self, through: int | None = None) -> None:
+        """Archives all there is, a segment at a time."""
+        while await self.advance(through):
+            pass
+
     def _next(self) -> tuple[int, str]:
         """Where the segment to be written begins, and what it follows on."""
         end = self._end
@@ -123,7 +132,7 @@ class ArchiveWriter:
             return 1, NOTHING
         return (end.last + 1, end.digest) if self._full else (end.first, end.previous)
 
-    async def _read(self, begin: int) -> tuple[list[RawRecord], bool]:
+    async def _read(self, begin: int, through: int | None) -> tuple[list[RawRecord], bool]:
         """One segment's messages, and whether there are enough to fill it."""
         found: list[RawRecord] = []
         async for chunk in self._log.read(begin - 1):

@@ -15,6 +15,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from typing import Protocol
 
 import msgspec
 
@@ -28,8 +29,8 @@ SEGMENT_BYTES_MAX = 8 * 1024**2
 #: What precedes the first segment.
 NOTHING = "0" * 64
 CONTENT_TYPE = "application/gzip"
-#: Level 1 costs a third of level 6 for a fifth more bytes (measured on events of the sample batch).
-_LEVEL = 1
+#: Level 3 costs what level 1 does; 6 nearly twice as much for a seventh fewer bytes (8,000 events).
+_LEVEL = 3
 _GZIP = 31
 
 _KEY = re.compile(r"log/(\d{20})-(\d{20})\.([0-9a-f]{64})\.([0-9a-f]{64})")
@@ -130,10 +131,23 @@ def unpack(segment: Segment, body: bytes) -> list[RawRecord]:
 
 def compressed(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Lines as pieces of one gzip; the same lines give the same bytes."""
-    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+    packer = gzip_packer()
     for line in lines:
         yield packer.compress(line + b"\n")
     yield packer.flush()
+
+
+class Packer(Protocol):
+    """What makes a gzip piece by piece."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+def gzip_packer() -> Packer:
+    """A gzip without name and time."""
+    return zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
 
 
 def line_of(record: RawRecord) -> bytes:

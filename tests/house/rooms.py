@@ -173,6 +173,11 @@ ROOMS: dict[str, Room] = {
         ours=LANGUAGE | ADAPTERS | _words("tanda services.projector"),
         packages=_words("msgspec structlog uvloop"),
     ),
+    "services.projector.from_archive": Room(
+        "Composition root of `tanda replay --from-archive`: log, object store, queue and views at once.",
+        ours=LANGUAGE | ADAPTERS | _words("tanda services.projector"),
+        packages=_words("asyncpg msgspec structlog"),
+    ),
     "services.projector.views": Room(
         "Sealed: a view turns events into rows and its SQL lies beside it.",
         ours=_words("tanda.contracts"),
