@@ -41,8 +41,8 @@ def to_line(record: RawRecord) -> bytes:
     return encode(
         _CloudEvent(
             specversion="1.0", id=one.id, type=one.type, source=one.source, time=one.time,
-            subject=one.subject, seq=one.seq, tenant=one.tenant, batchid=one.batch_id, fileid=one.file_id, cause=one.cause,
-            command=one.command, actor=one.actor, traceparent=one.traceparent,
+            subject=one.subject, seq=one.seq, tenant=one.tenant, batchid=one.batch_id, fileid=one.file_id,
+            cause=one.cause, command=one.command, actor=one.actor, traceparent=one.traceparent,
             datacontenttype="application/json", data=msgspec.Raw(data),
         )
     )  # fmt: skip

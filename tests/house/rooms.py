@@ -158,6 +158,10 @@ ROOMS: dict[str, Room] = {
         ours=LANGUAGE | ADAPTERS | _words("tanda services.storage"),
         packages=_words("structlog uvloop"),
     ),
+    "services.storage.check_log": Room(
+        "Composition root of the look at the log before anything starts.",
+        ours=LANGUAGE | ADAPTERS | {"tanda"},
+    ),
     "services.projector": Room(
         "Keeps the read models; asks the log through ports.",
         ours=LANGUAGE,
