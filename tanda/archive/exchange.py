@@ -4,7 +4,7 @@ import msgspec
 
 from tanda.archive.records import ID_HEADER, RawRecord, own_headers
 from tanda.contracts.codec import decode_event, encode
-from tanda.contracts.envelope import from_headers
+from tanda.contracts.envelope import Recorded, from_headers
 from tanda.contracts.subjects import parse_event_subject
 
 _ATTRIBUTES = ("specversion", "id", "type", "source", "time", "cause", "command", "actor")
@@ -34,9 +34,14 @@ class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 _decode = msgspec.json.Decoder(_CloudEvent).decode
 
 
+def recorded_of(record: RawRecord) -> Recorded:
+    """A message as the event it is; ValueError (or its kin) where it is none of ours."""
+    return from_headers(record.subject, record.seq, own_headers(record.headers), record.data)
+
+
 def to_line(record: RawRecord) -> bytes:
     """A message as a CloudEvent on one line; ValueError (or its kin) where it is no event of ours."""
-    one = from_headers(record.subject, record.seq, own_headers(record.headers), record.data)
+    one = recorded_of(record)
     data = record.data if b"\n" not in record.data else msgspec.json.format(record.data, indent=-1)
     return encode(
         _CloudEvent(

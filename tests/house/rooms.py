@@ -88,6 +88,17 @@ ROOMS: dict[str, Room] = {
         packages=_words("msgspec"),
         stdlib=PURE,
     ),
+    "tanda.doctor": Room(
+        "Finds what is wrong with a whole installation and mends it: all servers at once, no service.",
+        ours=LANGUAGE | ADAPTERS | _words("tanda.embedded"),
+        packages=_words("msgspec structlog"),
+    ),
+    "tanda.doctor.inventory": Room(
+        "What the log says must be there: a pure fold.",
+        ours=_words("tanda.contracts tanda.domain tanda.doctor.findings"),
+        packages=_words("msgspec"),
+        stdlib=PURE,
+    ),
     "tanda.adapters": Room(
         "The only room that knows nats, asyncpg and minio.",
         ours=LANGUAGE,
@@ -113,7 +124,10 @@ ROOMS: dict[str, Room] = {
     ),
     "tanda.cli": Room(
         "A composition root: the commands put rooms together; services are processes to it, never imports.",
-        ours=LANGUAGE | ADAPTERS | _words("tanda.client tanda.embedded tanda.intake tanda.samples"),
+        ours=LANGUAGE
+        | ADAPTERS
+        | _words("tanda.client tanda.doctor tanda.embedded tanda.intake")
+        | {"tanda.samples"},
         packages=_words("cyclopts rich httpx2 msgspec structlog uvloop"),
     ),
     "services": Room("Nothing lives here but the services.", stdlib=PURE),
