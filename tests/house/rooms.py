@@ -91,7 +91,7 @@ ROOMS: dict[str, Room] = {
     "tanda.doctor": Room(
         "Finds what is wrong with a whole installation and mends it: all servers at once, no service.",
         ours=LANGUAGE | ADAPTERS | _words("tanda.embedded"),
-        packages=_words("msgspec structlog"),
+        packages=_words("asyncpg msgspec structlog"),
     ),
     "tanda.doctor.inventory": Room(
         "What the log says must be there: a pure fold.",
