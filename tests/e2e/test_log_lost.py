@@ -64,6 +64,8 @@ async def test_a_lost_log_comes_back_with_everything_in_it(tmp_path: Path) -> No
         said = await up_refuses(stack)
         assert "The event log is damaged" in said
         assert f"`tanda replay --from-archive --data {stack.data}`" in said
+        ill = stack.tanda("doctor")
+        assert ill.returncode == 1 and "log_went_back" in ill.stdout, ill
         restored = stack.tanda("replay", "--from-archive")
         assert restored.returncode == 0, restored.stderr
         assert "events were restored" in restored.stdout and "lost" not in restored.stdout
@@ -75,6 +77,8 @@ async def test_a_lost_log_comes_back_with_everything_in_it(tmp_path: Path) -> No
         async with stack.http() as http:
             again = (await post_batch(http, files[:3], name="diciembre")).json()
         assert (await stack.finished(again["id"]))["counts"]["total"] == 3
+        well = stack.tanda("doctor", "--deep")
+        assert well.returncode == 0, well.stdout
         verified = stack.tanda("replay", "--all", "--verify")
         assert verified.returncode == 0, verified.stdout
     finally:
