@@ -57,8 +57,9 @@ class Site:
         return [one async for chunk in self.raw.read(0) for one in chunk]
 
     async def empty(self) -> None:
-        """A log without events, and a bucket without an archive."""
+        """A log without events, a bucket without an archive, and nobody who has said hello."""
         await self.raw.recreate()
+        await self.connection.client.jetstream().purge_stream("STATUS")
         for prefix in ("log/", "snapshots/", "t/"):
             for key in await self.blobs.keys(prefix):
                 await self.blobs.delete(key)
