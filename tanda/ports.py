@@ -65,6 +65,11 @@ class Delivery(Protocol):
     @property
     def item(self) -> WorkItem: ...
 
+    @property
+    def is_first(self) -> bool:
+        """Nobody has had it before: no worker can have been lost over it."""
+        ...
+
     async def done(self) -> None:
         """Takes it off the queue, once its outcome is in the log."""
         ...

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from services.worker.outcomes import Outcomes
@@ -19,6 +20,7 @@ from tanda.contracts.envelope import NewEvent, Origin, new_event
 from tanda.contracts.events import Event
 from tanda.contracts.results import FileError
 from tanda.contracts.subjects import file_subject
+from tanda.contracts.times import rfc3339
 from tanda.contracts.work import WorkItem, lane_provider
 from tanda.domain import file as file_aggregate
 from tanda.domain.errors import Conflict, StateForbids, Unavailable
@@ -130,15 +132,44 @@ class Runner:
 
     async def handle(self, deliveries: Sequence[Delivery]) -> None:
         """Start, process, outcome, done: for each of a group, with shared commits."""
-        runs = await self._start([Run(one) for one in deliveries])
+        at_once, runs = self._sorted([Run(one) for one in deliveries])
+        runs = await self._start(runs) + at_once
         if not runs:
             return
         heartbeat = asyncio.create_task(self._extend(runs))
         try:
+            begun_at = rfc3339(int(self._clock() * 1000))
             commands = await self._outcomes.of([run.item for run in runs])
-            await self._finish(list(zip(runs, commands, strict=True)))
+            results = list(zip(runs, commands, strict=True))
+            await self._finish(await self._began(results, begun_at))
         finally:
             heartbeat.cancel()
+
+    def _sorted(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
+        """Those whose start is told with their outcome, which saves a third of all events, and the others.
+
+        A start that is told late does not count a lost worker; so only what nobody has lost yet goes that
+        way, and only work of our own that takes no time.
+        """
+        if not self._outcomes.quick(self._lane):
+            return [], runs
+        return [run for run in runs if run.delivery.is_first], [
+            run for run in runs if not run.delivery.is_first
+        ]
+
+    async def _began(
+        self, results: Sequence[tuple[Run, c.Command]], begun_at: str
+    ) -> list[tuple[Run, c.Command]]:  # fmt: skip
+        """Each outcome with the start that it needs: only a result tells its own."""
+        told: list[tuple[Run, c.Command]] = []
+        for run, command in results:
+            if run.state.status != "queued":
+                told.append((run, command))
+            elif isinstance(command, c.CompleteFile):
+                told.append((run, msgspec.structs.replace(command, started_at=begun_at)))
+            elif await self._start([run]):
+                told.append((run, command))
+        return told
 
     async def _extend(self, runs: Sequence[Run]) -> None:
         """Keeps the lease while the work lasts."""

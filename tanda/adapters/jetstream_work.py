@@ -175,6 +175,7 @@ class JetStreamDelivery:
         self._client = client
         self._reply = message.reply
         self.item = item
+        self.is_first = _delivered(message.reply) == 1
 
     async def done(self) -> None:
         await self._answer(b"+ACK")
@@ -412,3 +413,9 @@ def _item_of(subject: str) -> tuple[str, str, str]:
 
 def _subject(item: WorkItem) -> str:
     return work_subject(item.lane, item.tenant, item.batch_id, item.file_id)
+
+
+def _delivered(reply: str) -> int:
+    """How often it was handed out: ``$JS.ACK.<stream>.<consumer>.<n>…``, a domain puts two tokens before."""
+    tokens = reply.split(".")
+    return int(tokens[4 if len(tokens) == 9 else 6])

@@ -135,6 +135,8 @@ class CompleteFile(Command, frozen=True, kw_only=True):
     reused: bool = False
     provider: str | None = None
     usage: Usage | None = None
+    #: RFC 3339, where no ``StartFile`` went before.
+    started_at: str | None = None
 
 
 class FailFile(Command, frozen=True, kw_only=True):

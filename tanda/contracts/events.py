@@ -234,6 +234,8 @@ class FileCompleted(Event, frozen=True, kw_only=True):
     #: The outside provider that was called, and what that cost.
     provider: str | None = None
     usage: Usage | None = None
+    #: RFC 3339: of quick work its start is told with its outcome, and no ``FileStarted`` goes before.
+    started_at: str | None = None
 
 
 class FileAttemptFailed(Event, frozen=True, kw_only=True):
