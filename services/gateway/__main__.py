@@ -27,6 +27,7 @@ from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool, ready
 from tanda.adapters.postgres_views import PostgresViews
 from tanda.adapters.s3 import S3Blobs
+from tanda.collector import relax_collector
 from tanda.domain.errors import Unavailable
 from tanda.results import ResultsCache
 from tanda.settings import Settings, from_environment
@@ -214,6 +215,7 @@ async def _bounded(close: Callable[[], Awaitable[None]]) -> None:
 def main() -> None:
     settings = from_environment()
     telemetry.configure("gateway", settings.log_level)
+    relax_collector()
     sys.exit(uvloop.run(serve(settings)))
 
 

@@ -19,6 +19,7 @@ from services.worker.scheduler import Scheduler
 from tanda import telemetry
 from tanda.adapters.nats import Connection, connect
 from tanda.adapters.s3 import S3Blobs
+from tanda.collector import relax_collector
 from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, provider_lane
 from tanda.domain.errors import LogDamaged
 from tanda.settings import Settings, from_environment, http_endpoints, providers
@@ -113,6 +114,7 @@ def main() -> int:
     """The process's entry."""
     settings = from_environment()
     telemetry.configure("worker", settings.log_level)
+    relax_collector()
     with suppress(KeyboardInterrupt):
         return uvloop.run(serve(settings))
     return 0

@@ -8,8 +8,7 @@ one outcome stand.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -255,14 +254,12 @@ class Runner:
         """Writes the outcomes; where another event came first, that one stands and ours is dropped."""
         events = [self._new(run, file_aggregate.decide(run.state, command)[0]) for run, command in results]
         outcomes = await self._log.append_each(events)
-        answers: list[Coroutine[Any, Any, None]] = []
         for (run, _), new, outcome in zip(results, events, outcomes, strict=True):
             if isinstance(outcome, Conflict):
                 _log.info("another outcome came first", batch=run.item.batch_id, file=run.item.file_id)
             else:
                 run.advance(new.event, outcome)
-            answers.append(run.delivery.done())
-        await asyncio.gather(*answers)
+            await run.delivery.done()
 
     def _new(self, run: Run, event: Event) -> NewEvent:
         return new_event(
