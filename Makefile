@@ -36,8 +36,8 @@ check: install ## the static checks: ruff, basedpyright, the house's own rules
 format: install ## bring the code into the house's form
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: install ## measure the pipeline, the replay and the live stream beside the servers' own limits
-	@$(BIN)/python -m bench
+bench: install ## measure ours beside the servers' own limits and beside what people use today; writes docs/performance.*
+	@$(BIN)/python -m bench && $(BIN)/python -m bench --peers
 
 chaos: install ## the longer chaos run: CHAOS_ROUNDS kills (40 by default)
 	@TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos --timeout=3600
