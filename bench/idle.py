@@ -5,7 +5,6 @@ import os
 import time
 from pathlib import Path
 
-from bench.upload import rss_mb
 from tests.running import Running
 
 WATCH_S = 20.0
@@ -19,7 +18,7 @@ async def run(stack: Running, files: int) -> dict[str, float]:
     before, begun = sum(map(cpu_s, pids)), time.perf_counter()
     await asyncio.sleep(WATCH_S)
     share = 100 * (sum(map(cpu_s, pids)) - before) / (time.perf_counter() - begun)
-    memory = sum(map(rss_mb, pids))
+    memory = sum(map(pss_mb, pids))
     await stack.stop()
     begun = time.perf_counter()
     await stack.start()
@@ -33,6 +32,15 @@ def family(pid: int) -> list[int]:
     except FileNotFoundError:
         return []
     return [pid, *(one for child in children for one in family(int(child)))]
+
+
+def pss_mb(pid: int) -> float:
+    """Memory of a process; what several share counts for each by its part."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except FileNotFoundError:
+        return 0.0
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
 
 def cpu_s(pid: int) -> float:
