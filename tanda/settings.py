@@ -90,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Cheap work is taken, started and finished in groups up to this size.
     work_group_max: int = 256
     #: Released and not yet settled, over all workers; a small window keeps the release fair.
-    window: int = 2_048
+    window: int = 512
     #: A delivery that is not renewed within this time is given to another runner.
     lease_s: float = 10.0
     #: Starts of one attempt before the file counts as poison.
