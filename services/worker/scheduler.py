@@ -179,8 +179,8 @@ class Scheduler:
         return list(dict.fromkeys([*own, *(provider_lane(one) for one in sorted(self._providers))]))
 
     def _window(self, fair: FairScheduler, lane: str) -> int:
-        """Released and not settled: a small batch waits for what was released before it, so no more than keeps
-        the runners busy. Quick work is released in large groups, the rest as much again as is worked on.
+        """Released and not settled: a small batch waits for what was released before it, so no more than
+        keeps the runners busy. Quick work goes in large groups, the rest as much again as is worked on.
         """
         allowed = fair.allowed(lane)
         if allowed is not None:
