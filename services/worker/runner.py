@@ -37,8 +37,10 @@ TROUBLE_WAIT_S = 0.5
 class Run:
     """One delivery on its way: what the log knows of the file, and at which position."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, slot: int = 1) -> None:
         self.delivery = delivery
+        #: Which of the runner's slots it has, counted as they were taken.
+        self.slot = slot
         self.item: WorkItem = delivery.item
         self.state = file_aggregate.queued_state(self.item.attempt)
         self.seq = self.item.seq
@@ -109,14 +111,14 @@ class Runner:
         groups = [deliveries] if self._outcomes.quick(self._lane) else [[one] for one in deliveries]
         for group in groups:
             self._free -= len(group)
-            task = asyncio.create_task(self._guard(group))
+            task = asyncio.create_task(self._guard(group, self._busy))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, group: Sequence[Delivery]) -> None:
+    async def _guard(self, group: Sequence[Delivery], slot: int) -> None:
         """Frees the slots whatever happens; a server's absence is no fault of the file."""
         try:
-            await self.handle(group)
+            await self.handle(group, slot)
         except Unavailable as error:
             _log.warning("work was interrupted and will come again", files=len(group), error=str(error))
             await asyncio.gather(*(one.give_back(TROUBLE_WAIT_S) for one in group))
@@ -129,9 +131,9 @@ class Runner:
             self._free += len(group)
             self._freed.set()
 
-    async def handle(self, deliveries: Sequence[Delivery]) -> None:
+    async def handle(self, deliveries: Sequence[Delivery], slot: int = 1) -> None:
         """Start, process, outcome, done: for each of a group, with shared commits."""
-        at_once, runs = self._sorted([Run(one) for one in deliveries])
+        at_once, runs = self._sorted([Run(one, slot) for one in deliveries])
         runs = await self._start(runs) + at_once
         if not runs:
             return
@@ -209,7 +211,7 @@ class Runner:
             return  # thousands a second, of no interest one by one
         _log.info(
             "processing started", batch=run.item.batch_id, file=run.item.file_id, attempt=run.item.attempt,
-            attempts_max=self._settings.attempts_max, lane=self._lane, slot=f"{self._busy} of {self._limit}",
+            attempts_max=self._settings.attempts_max, lane=self._lane, slot=f"{run.slot} of {self._limit}",
         )  # fmt: skip
 
     async def _start_again(self, run: Run) -> bool:
