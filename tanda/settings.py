@@ -138,6 +138,18 @@ def http_endpoints(settings: Settings) -> dict[str, str]:
     return found
 
 
+def llm_prices(settings: Settings) -> dict[str, tuple[float, float]]:
+    """What a million tokens in and out cost, by model; ValueError where the setting is no list of that."""
+    found: dict[str, tuple[float, float]] = {}
+    for entry in filter(None, (one.strip() for one in settings.llm_prices.split(","))):
+        model, _, prices = entry.partition("=")
+        price = re.fullmatch(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", prices)
+        if not model or price is None:
+            raise ValueError("TANDA_LLM_PRICES must be model=input/output pairs, separated by commas.")
+        found[model] = (float(price[1]), float(price[2]))
+    return found
+
+
 def providers(settings: Settings) -> frozenset[str]:
     """The outside providers that are configured, by the names that limits and lanes have."""
     found = {f"http-{name}" for name in http_endpoints(settings)}
@@ -176,4 +188,8 @@ def check(settings: Settings) -> Settings:
     if settings.file_bytes_max > settings.upload_bytes_max:
         raise ValueError("TANDA_FILE_BYTES_MAX must not exceed TANDA_UPLOAD_BYTES_MAX.")
     http_endpoints(settings)
+    llm_prices(settings)
+    for name in ("anthropic_url", "openai_url"):
+        if (url := getattr(settings, name)) and not url.startswith(("http://", "https://")):
+            raise ValueError(f"TANDA_{name.upper()} must begin with http:// or https://.")
     return settings

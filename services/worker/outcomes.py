@@ -111,9 +111,16 @@ class Outcomes:
                 await asyncio.sleep(TROUBLE_WAIT_S)
 
     async def _process(self, item: WorkItem, token: str) -> Result | Failure | Pending:
-        if outside := self._outside.get(item.processor):
-            await self._wait_out_brake(item.lane)
-            return await outside.call(self._call(item, token))
+        try:
+            if outside := self._outside.get(item.processor):
+                await self._wait_out_brake(item.lane)
+                return await outside.call(self._call(item, token))
+            return await self._process_here(item)
+        except KeyError:
+            message = "The stored file is gone or damaged; upload it again."
+            return Failure(code="source_missing", message=message, retryable=True)
+
+    async def _process_here(self, item: WorkItem) -> Result | Failure:
         known = self._sandbox.known.get(item.processor)
         if known is None or known.trusted:
             return await self._sandbox.run(_job(item, self._spool))
@@ -121,9 +128,6 @@ class Outcomes:
         try:
             await self._blobs.fetch(item.source, path)
             return await self._sandbox.run(_job(item, path))
-        except KeyError:
-            message = "The stored file is gone or damaged; upload it again."
-            return Failure(code="source_missing", message=message, retryable=True)
         finally:
             path.unlink(missing_ok=True)
 

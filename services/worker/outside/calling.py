@@ -47,30 +47,41 @@ class AnswerTooLarge(Exception):
     """A provider sent more than the settings allow."""
 
 
-async def bounded(response: httpx2.Response, bytes_max: int) -> bytes:
-    """The whole answer; AnswerTooLarge beyond ``bytes_max``."""
-    pieces: list[bytes] = []
+async def within(response: httpx2.Response, bytes_max: int) -> AsyncIterator[bytes]:
+    """The answer as it comes; AnswerTooLarge beyond ``bytes_max``."""
     total = 0
     async for piece in response.aiter_bytes():
         total += len(piece)
         if total > bytes_max:
             raise AnswerTooLarge
-        pieces.append(piece)
-    return b"".join(pieces)
+        yield piece
+
+
+async def bounded(response: httpx2.Response, bytes_max: int) -> bytes:
+    """The whole answer; AnswerTooLarge beyond ``bytes_max``."""
+    return b"".join([piece async for piece in within(response, bytes_max)])
+
+
+def too_large(bytes_max: int) -> Failure:
+    """An answer beyond what the settings allow: the same call would bring it again."""
+    return Failure(code="bad_answer", message=f"The answer has more than {bytes_max:,} bytes.")
 
 
 def refusal(status: int, headers: httpx2.Headers, body: bytes, now: datetime) -> Failure:
     """What an answer that is no success means for the file."""
-    reason = words(body)
-    said = f": {reason}" if reason else "."
+    wait_s = retry_after_s(headers.get("retry-after"), now)
+    return meaning(status, f"HTTP {status}", words(body), wait_s)
+
+
+def meaning(status: int, named: str, reason: str, wait_s: float | None = None) -> Failure:
+    """A status as a failure; an error in the middle of a stream has the one that it would have been."""
+    said = f"({named}): {clean(reason)}" if reason else f"({named})."
     if status in PAUSE_CODES:
-        message = f"The provider asks for a pause (HTTP {status}){said}"
-        wait_s = retry_after_s(headers.get("retry-after"), now)
+        message = f"The provider asks for a pause {said}"
         return Failure(code=PAUSE_CODES[status], message=message, retryable=True, retry_after_s=wait_s)
     if status >= 500:
-        message = f"The provider failed (HTTP {status}){said}"
-        return Failure(code="provider_error", message=message, retryable=True)
-    return Failure(code="provider_refused", message=f"The provider refused the file (HTTP {status}){said}")
+        return Failure(code="provider_error", message=f"The provider failed {said}", retryable=True)
+    return Failure(code="provider_refused", message=f"The provider refused the file {said}")
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
@@ -100,6 +111,11 @@ def words(body: bytes) -> str:
         error = said.get("error")  # pyright: ignore[reportUnknownMemberType]
         found = error.get("message") if isinstance(error, dict) else error  # pyright: ignore[reportUnknownMemberType]
         text = str(found or said.get("detail") or said.get("message") or "")  # pyright: ignore[reportUnknownMemberType]
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """Somebody else's words as one line that is safe to show."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line[:REASON_CHARS_MAX]
 

@@ -12,9 +12,11 @@ from tanda.contracts.subjects import is_token
 #: The option that chooses the provider, and what it is where none is given.
 _CHOICE: Final = {"http": ("endpoint", "default"), "llm": ("provider", "anthropic")}
 
-
-#: The processors that call an outside provider.
-OUTSIDE: Final = frozenset(_CHOICE)
+#: The processors that call an outside provider, and the settings that give them one.
+OUTSIDE: Final = {
+    "http": "TANDA_HTTP_ENDPOINTS",
+    "llm": "TANDA_ANTHROPIC_API_KEY or TANDA_OPENAI_URL",
+}
 
 
 def provider_of(processor: str, options: Mapping[str, Any]) -> str | None:
