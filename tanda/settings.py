@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -24,6 +25,8 @@ _FOREIGN = frozenset(
 )
 #: One token of a subject, short enough to have a prefix.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
+#: What a header can carry, and what every provider's keys are of.
+_KEY = re.compile(r"[!-~]*")
 _FOREIGN_PREFIXES = ("TANDA_TEST_", "TANDA_BENCH_")
 
 
@@ -132,7 +135,7 @@ def http_endpoints(settings: Settings) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in filter(None, (one.strip() for one in settings.http_endpoints.split(","))):
         name, equals, url = entry.partition("=")
-        if not equals or not _NAME.fullmatch(name) or not url.startswith(("http://", "https://")):
+        if not equals or not _NAME.fullmatch(name) or not _is_url(url):
             raise ValueError("TANDA_HTTP_ENDPOINTS must be name=url pairs, separated by commas.")
         found[name] = url
     return found
@@ -190,6 +193,19 @@ def check(settings: Settings) -> Settings:
     http_endpoints(settings)
     llm_prices(settings)
     for name in ("anthropic_url", "openai_url"):
-        if (url := getattr(settings, name)) and not url.startswith(("http://", "https://")):
-            raise ValueError(f"TANDA_{name.upper()} must begin with http:// or https://.")
+        if (url := getattr(settings, name)) and not _is_url(url):
+            raise ValueError(f"TANDA_{name.upper()} must be an address, http:// or https://.")
+    for name in ("anthropic_api_key", "openai_api_key"):
+        if not _KEY.fullmatch(getattr(settings, name)):
+            raise ValueError(
+                f"TANDA_{name.upper()} holds what no key does: a space, a line's end, a letter like ñ."
+            )
     return settings
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -154,12 +154,13 @@ def _checks(fields: OpenBatch, processors: frozenset[str]) -> list[tuple[str, st
 
 def _provider_error(fields: OpenBatch, providers: frozenset[str]) -> list[tuple[str, str]]:
     """Work for a provider that nobody has configured is refused before a byte of it is kept."""
-    if fields.processor not in OUTSIDE:
+    choice = OUTSIDE.get(fields.processor)
+    if choice is None:
         return []
     if provider_of(fields.processor, fields.options) not in providers:
-        known = sorted(one for one in providers if one.startswith(f"{fields.processor}-"))
-        there = f"there are {', '.join(known)}" if known else f"set {OUTSIDE[fields.processor]} to have one"
-        return [("options", f"they name no configured provider; {there}")]
+        known = sorted(one.partition("-")[2] for one in providers if one.startswith(f"{fields.processor}-"))
+        there = f"choose {', '.join(known)}" if known else f"{choice.settings} would give one"
+        return [("options", f"their {choice.option} is none that is configured; {there}")]
     return _extraction_error(fields) if fields.processor == "llm" else []
 
 

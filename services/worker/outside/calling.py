@@ -15,6 +15,8 @@ from tanda.contracts.work import WorkItem
 REASON_CHARS_MAX: Final = 300
 #: Answers that ask for a pause: too many requests, unavailable, and Anthropic's overloaded.
 PAUSE_CODES: Final = {429: "rate_limited", 503: "unavailable", 529: "unavailable"}
+#: Request Timeout: it was the way, not the file.
+TOO_SLOW: Final = 408
 CONNECT_S: Final = 10.0
 
 
@@ -79,7 +81,7 @@ def meaning(status: int, named: str, reason: str, wait_s: float | None = None) -
     if status in PAUSE_CODES:
         message = f"The provider asks for a pause {said}"
         return Failure(code=PAUSE_CODES[status], message=message, retryable=True, retry_after_s=wait_s)
-    if status >= 500:
+    if status >= 500 or status == TOO_SLOW:
         return Failure(code="provider_error", message=f"The provider failed {said}", retryable=True)
     return Failure(code="provider_refused", message=f"The provider refused the file {said}")
 
@@ -105,7 +107,7 @@ def words(body: bytes) -> str:
     text = body[: 8 * REASON_CHARS_MAX].decode("utf-8", "replace")
     try:
         said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also bytes that are no UTF-8 within a string
         said = None
     if isinstance(said, dict):
         error = said.get("error")  # pyright: ignore[reportUnknownMemberType]

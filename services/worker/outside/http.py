@@ -113,5 +113,5 @@ class Http:
 def _result(body: bytes) -> Result | Failure:
     try:
         return Result(data=msgspec.json.decode(body))
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also bytes that are no UTF-8 within a string
         return Failure(code="bad_answer", message="The provider's answer is not JSON.")

@@ -1,12 +1,10 @@
 """The ``llm`` processor: a model extracts from a document what a schema asks for.
 
 Offered only where a provider is configured. The answer is streamed, bounded in bytes and time, and
-counts only where it is an object of the schema; tokens and cost stand beside the result.
+counts only where it fits the schema; tokens and cost stand beside the result.
 """
 
 import asyncio
-import base64
-import codecs
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -21,26 +19,20 @@ from services.worker.outside.calling import (
     Call,
     bounded,
     clean,
+    meaning,
     refusal,
     too_large,
     unreachable,
-    within,
 )
+from services.worker.outside.dialect import Dialect, Said
+from services.worker.outside.document import Document, document, unfit
 from services.worker.outside.llm_anthropic import Anthropic
 from services.worker.outside.llm_openai import OpenAI
-from services.worker.outside.llm_talk import Dialect, Document, Said
-from services.worker.outside.sse import event_data
 from tanda.contracts.codec import encode
 from tanda.contracts.results import Failure, Pending, Result, Usage
 from tanda.domain.extraction import Extraction, extraction, mismatch
 from tanda.settings import Settings, llm_prices, providers
 
-#: Held in memory some three times over (bytes, base64, JSON), for each call at once. Anthropic takes 32 MB
-#: of JSON, in which this is 14.
-SOURCE_BYTES_MAX: Final = 10 * 1024**2
-IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-TEXTS: Final = frozenset({"application/xml", "application/json"})
-PDF: Final = "application/pdf"
 TOKENS_PER_PRICE: Final = 1_000_000
 
 _log = structlog.get_logger("tanda.runner")
@@ -71,73 +63,64 @@ class Llm:
         try:
             asked = extraction(call.item.options)
         except ValueError as error:
-            return Failure(code="bad_options", message=f"The options do not fit: {error}.")
+            return Failure(code="bad_options", message=f"The options of llm do not fit: {error}.")
         dialect = self._dialects.get(f"llm-{asked.provider}")
         if dialect is None:
             return Failure(code="unknown_provider", message=f"There is no provider {asked.provider!r} here.")
-        outcome = await self._read_and_ask(dialect, asked, call)
-        if isinstance(outcome, Failure) and dialect.api_key:
-            message = outcome.message.replace(
-                dialect.api_key, "***"
-            )  # a provider may repeat what it was told
-            return msgspec.structs.replace(outcome, message=message)
-        return outcome
-
-    async def _read_and_ask(self, dialect: Dialect, asked: Extraction, call: Call) -> Result | Failure:
-        kind = call.item.content_type
-        if call.item.bytes > SOURCE_BYTES_MAX:
-            message = f"A model is given files of {SOURCE_BYTES_MAX:,} bytes at most."
-            return Failure(code="too_large", message=message)
-        if not _is_readable(kind):
-            message = f"A model is given PDF, JPEG, PNG, GIF, WebP and text, not {kind}."
-            return Failure(code="unsupported_type", message=message)
+        if failure := unfit(call.item):
+            return failure
         content = b"".join([piece async for piece in call.source()])
-        document, warnings = _document(call.item.name, kind, content)
+        read = document(call.item.name, call.item.content_type, content)
+        said = await self._ask(dialect, asked, read, call.idempotency_key)
+        return said if isinstance(said, Failure) else self._outcome(dialect, asked, said, read, call)
+
+    async def _ask(self, dialect: Dialect, asked: Extraction, read: Document, key: str) -> Said | Failure:
+        """The whole answer, or what went wrong on the way, within the bounds of bytes and time."""
+        headers = {**dialect.headers, "Content-Type": "application/json", "Idempotency-Key": key}
+        content = encode(dialect.body(asked, read))
         try:
-            async with asyncio.timeout(self._settings.provider_wall_s):
-                said = await self._ask(dialect, asked, document, call)
+            async with (
+                asyncio.timeout(self._settings.provider_wall_s),
+                self._client.stream("POST", dialect.url, content=content, headers=headers) as response,
+            ):
+                return await self._listen(dialect, response)
         except AnswerTooLarge:
             return too_large(self._settings.provider_answer_bytes_max)
-        except msgspec.DecodeError:
+        except httpx2.SSEError:
+            bytes_max = f"{self._settings.provider_answer_bytes_max:,}"
+            message = f"The provider's answer is no stream of events, or one of over {bytes_max} bytes."
+            return Failure(code="bad_answer", message=message)
+        except (msgspec.DecodeError, RecursionError):
             message = "The provider's stream is not what its API promises."
             return Failure(code="malformed_answer", message=message, retryable=True)
         except (httpx2.HTTPError, TimeoutError, OSError) as error:
             return unreachable(error)
-        return said if isinstance(said, Failure) else self._outcome(dialect, asked, said, call, warnings)
 
-    async def _ask(
-        self, dialect: Dialect, asked: Extraction, document: Document, call: Call
-    ) -> Said | Failure:
-        headers = {
-            **dialect.headers,
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream",
-            "Idempotency-Key": call.idempotency_key,
-        }
-        content = encode(dialect.body(asked, document))
+    async def _listen(self, dialect: Dialect, response: httpx2.Response) -> Said | Failure:
         bytes_max = self._settings.provider_answer_bytes_max
-        async with self._client.stream("POST", dialect.url, content=content, headers=headers) as response:
-            if response.status_code != 200:
-                body = await bounded(response, bytes_max)
-                return refusal(response.status_code, response.headers, body, datetime.now(UTC))
-            said = Said()
-            async for data in event_data(within(response, bytes_max)):
-                failure = dialect.take(said, data)
-                if failure is not None:
-                    return failure
+        if response.status_code != 200:
+            body = await bounded(response, bytes_max)
+            told = _without(dialect.api_key, body.decode("utf-8", "replace")).encode()
+            return refusal(response.status_code, response.headers, told, datetime.now(UTC))
+        said, chars = Said(), 0
+        async for event in httpx2.EventSource(response, bytes_max):
+            chars += len(event.data)
+            if chars > bytes_max:
+                raise AnswerTooLarge
+            if event.data and (trouble := dialect.take(said, event.data)):
+                return meaning(trouble.status, trouble.kind, _without(dialect.api_key, trouble.reason))
         return said
 
     def _outcome(
-        self, dialect: Dialect, asked: Extraction, said: Said, call: Call, warnings: list[str]
+        self, dialect: Dialect, asked: Extraction, said: Said, read: Document, call: Call
     ) -> Result | Failure:
         usage = self._usage(dialect.provider, asked.model, said)
         outcome = _judged(asked, said)
         if isinstance(outcome, Result):
-            return msgspec.structs.replace(outcome, usage=usage, warnings=warnings)
+            return msgspec.structs.replace(outcome, usage=usage, warnings=read.warnings)
         _log.info(
             "an answer is of no use", file=call.item.file_id, attempt=call.item.attempt, code=outcome.code,
-            provider=usage.provider, model=usage.model, input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens, usd=usage.usd,
+            **msgspec.structs.asdict(usage),
         )  # fmt: skip
         return outcome
 
@@ -145,13 +128,13 @@ class Llm:
         """The price of the model that answered, else of the one that was asked: an alias may have either."""
         model = said.model or asked_model
         price = self._prices.get(model) or self._prices.get(asked_model)
+        read, written = said.input_tokens, said.output_tokens
         usd = None
-        if price is not None:
-            usd = (said.input_tokens * price[0] + said.output_tokens * price[1]) / TOKENS_PER_PRICE
+        if price is not None and read is not None and written is not None:
+            usd = round((read * price[0] + written * price[1]) / TOKENS_PER_PRICE, 6)
         return Usage(
-            provider=provider, model=model, input_tokens=said.input_tokens,
-            output_tokens=said.output_tokens, usd=None if usd is None else round(usd, 6),
-        )  # fmt: skip
+            provider=provider, model=model, input_tokens=read or 0, output_tokens=written or 0, usd=usd
+        )
 
 
 def _dialects(settings: Settings) -> Mapping[str, Dialect]:
@@ -183,25 +166,6 @@ def _malformed(wrong: str) -> Failure:
     return Failure(code="malformed_answer", message=message, retryable=True)
 
 
-def _is_readable(content_type: str) -> bool:
-    is_text = content_type.startswith("text/") or content_type in TEXTS
-    return is_text or content_type == PDF or content_type in IMAGES
-
-
-def _document(name: str, content_type: str, content: bytes) -> tuple[Document, list[str]]:
-    """A file for a model, and what had to be guessed."""
-    if content_type == PDF or content_type in IMAGES:
-        data = base64.b64encode(content).decode()
-        kind = "pdf" if content_type == PDF else "image"
-        return Document(name=name, content_type=content_type, kind=kind, data=data), []
-    text, warnings = _text(content)
-    return Document(name=name, content_type=content_type, kind="text", data=text), warnings
-
-
-def _text(content: bytes) -> tuple[str, list[str]]:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace"), []
-    try:
-        return content.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace"), ["The text is no UTF-8; it was read as Windows-1252."]
+def _without(secret: str, text: str) -> str:
+    """A provider may repeat what it was told."""
+    return text.replace(secret, "***") if secret else text

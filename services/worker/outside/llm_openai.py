@@ -1,20 +1,20 @@
-"""OpenAI's chat completions, streamed, as many other servers speak them: the schema is the response format."""
+"""OpenAI's chat completions, streamed, as many servers speak them: the schema is the response format."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from services.worker.outside.calling import meaning
-from services.worker.outside.llm_talk import SYSTEM, Document, Said, task
-from tanda.contracts.results import Failure
+from services.worker.outside.dialect import SYSTEM, Said, Trouble, task
+from services.worker.outside.document import Document
 from tanda.domain.extraction import Extraction
 from tanda.settings import Settings
 
+HOW: Final = "Answer with one JSON object and no other words."
 #: What stands for the end of the stream; no JSON.
-DONE: Final = b"[DONE]"
-_CUT: Final = "length"
-_FILTERED: Final = "content_filter"
-#: Errors in the middle of a stream, by type or code, as statuses; any other is a failure of the server.
+DONE: Final = "[DONE]"
+
+#: Errors in the middle of a stream, by code or type, as statuses; any other is a failure of the server.
 _STATUS: Final = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -32,13 +32,13 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
+    delta: _Delta
     finish_reason: str | None = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class _Error(msgspec.Struct):
@@ -63,11 +63,11 @@ class OpenAI:
         self.url = f"{settings.openai_url.rstrip('/')}/chat/completions"
         self.api_key = settings.openai_api_key
         #: A server of one's own may want no key.
-        self.headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        self.headers: Mapping[str, str] = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
     def body(self, asked: Extraction, document: Document) -> dict[str, Any]:
+        content = [_part(document), {"type": "text", "text": task(asked, HOW)}]
         form = {"name": "extraction", "schema": asked.schema}
-        content = [_part(document), {"type": "text", "text": task(asked)}]
         return {
             "model": asked.model,
             "max_completion_tokens": asked.max_tokens,
@@ -77,12 +77,12 @@ class OpenAI:
             "response_format": {"type": "json_schema", "json_schema": form},
         }
 
-    def take(self, said: Said, data: bytes) -> Failure | None:
-        if data.strip() == DONE:
+    def take(self, said: Said, data: str) -> Trouble | None:
+        if data == DONE:
             return None
         chunk = msgspec.json.decode(data, type=_Chunk)
         if chunk.error is not None:
-            return _failure(chunk.error)
+            return _trouble(chunk.error)
         said.model = chunk.model or said.model
         if chunk.usage is not None:
             said.input_tokens = chunk.usage.prompt_tokens
@@ -102,20 +102,20 @@ def _part(document: Document) -> dict[str, Any]:
 
 
 def _add(said: Said, choice: _Choice) -> None:
-    if choice.delta is not None and choice.delta.content:
+    if choice.delta.content:
         said.pieces.append(choice.delta.content)
-    if choice.delta is not None and choice.delta.refusal:
+    if choice.delta.refusal:
         said.declined = (said.declined or "") + choice.delta.refusal
     if choice.finish_reason is not None:
         said.is_complete = True
-        said.is_cut = choice.finish_reason == _CUT
-        if choice.finish_reason == _FILTERED:
-            said.declined = said.declined or ""
+        said.is_cut = choice.finish_reason == "length"
+    if choice.finish_reason == "content_filter":
+        said.declined = said.declined or ""
 
 
-def _failure(error: _Error) -> Failure:
-    kind = next((str(one) for one in (error.code, error.type) if one), "error")
-    status = next((_STATUS[one] for one in (error.code, error.type) if one in _STATUS), None)
-    if status is None:
-        status = error.code if isinstance(error.code, int) and 400 <= error.code <= 599 else 500
-    return meaning(status, kind, error.message)
+def _trouble(error: _Error) -> Trouble:
+    """Servers tell the kind as a code, as a type, or as the number of a status."""
+    kinds = [str(one) for one in (error.code, error.type) if one is not None]
+    known = [_STATUS[one] for one in kinds if one in _STATUS]
+    known += [int(one) for one in kinds if one.isdecimal() and 400 <= int(one) <= 599]
+    return Trouble(known[0] if known else 500, kinds[0] if kinds else "error", error.message)
