@@ -151,7 +151,8 @@ class MemoryWork:
                 return []
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(wake_s, 0.0))
+                async with asyncio.timeout(max(wake_s, 0.0)):
+                    await self._changed.wait()
 
     async def drop(self, tenant: str, batch_id: str) -> None:
         now = self._clock()
@@ -225,7 +226,8 @@ class MemoryTimers:
             wake = min([deadline, *(at for at, _ in self._timers.values())])
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(wake - now, 0.0))
+                async with asyncio.timeout(max(wake - now, 0.0)):
+                    await self._changed.wait()
 
 
 class MemoryLease:
