@@ -207,6 +207,13 @@ async def test_an_error_in_the_middle_of_a_stream(
     assert kind in failed.message and "Overloaded" in failed.message
 
 
+async def test_an_error_that_is_told_as_a_number() -> None:
+    """Servers that speak OpenAI's language put the status into the code."""
+    error = {"error": {"message": "Engine is busy", "type": "ServiceUnavailableError", "code": 503}}
+    failed = await failure("openai", models.stream([models.error_event(error)]))
+    assert kind_of(failed) == ("unavailable", True, None)
+
+
 @api
 @pytest.mark.parametrize(
     ("text", "words"),
