@@ -114,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     anthropic_api_key: str = ""
     anthropic_url: str = "https://api.anthropic.com"
     openai_api_key: str = ""
-    #: Any OpenAI-compatible API; empty: the ``llm`` processor does not offer it.
+    #: Any OpenAI-compatible API, up to and with its ``/v1``; empty: the ``llm`` processor does not offer it.
     openai_url: str = ""
     #: ``model=input/output`` in US dollars a million tokens, separated by commas.
     llm_prices: str = ""

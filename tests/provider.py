@@ -84,7 +84,7 @@ class Provider:
 
     async def _chunks(self, reader: asyncio.StreamReader) -> bytes:
         body = b""
-        while size := int(await reader.readline(), 16):
+        while size := int(await reader.readuntil(b"\r\n"), 16):
             body += await reader.readexactly(size)
             await reader.readline()
         await reader.readline()

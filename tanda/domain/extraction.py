@@ -14,8 +14,8 @@ from msgspec import Meta
 SCHEMA_DEPTH_MAX: Final = 64
 MODEL_CHARS_MAX: Final = 128
 INSTRUCTIONS_CHARS_MAX: Final = 4_000
-#: Some ten pages of JSON. The models of 2024 write 8,192 tokens at most, so that is what nobody need ask for.
-TOKENS_DEFAULT: Final = 8_192
+#: Some twenty pages of JSON, or half of that after some thinking; the models of today write that much.
+TOKENS_DEFAULT: Final = 16_000
 TOKENS_MAX: Final = 64_000
 
 _PLAIN: Final = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
