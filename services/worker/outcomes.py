@@ -164,7 +164,7 @@ class Outcomes:
         return c.FailFile(
             error=error, duration_ms=duration_ms, retry_at=retry_at, provider=lane_provider(item.lane),
             braked_until=await self._braked(item, failure, now_ms),
-            quarantined=error.retryable and retry_at is None,
+            quarantined=error.retryable and retry_at is None, usage=failure.usage,
         )  # fmt: skip
 
     async def _braked(self, item: WorkItem, failure: Failure, now_ms: int) -> str | None:

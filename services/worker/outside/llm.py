@@ -11,7 +11,6 @@ from typing import Final
 
 import httpx2
 import msgspec
-import structlog
 
 from services.worker.outside.calling import (
     CONNECT_S,
@@ -34,8 +33,6 @@ from tanda.domain.extraction import Extraction, extraction, mismatch
 from tanda.settings import Settings, llm_prices, providers
 
 TOKENS_PER_PRICE: Final = 1_000_000
-
-_log = structlog.get_logger("tanda.runner")
 
 
 class Llm:
@@ -72,7 +69,13 @@ class Llm:
         content = b"".join([piece async for piece in call.source()])
         read = document(call.item.name, call.item.content_type, content)
         said = await self._ask(dialect, asked, read, call.idempotency_key)
-        return said if isinstance(said, Failure) else self._outcome(dialect, asked, said, read, call)
+        if isinstance(said, Failure):
+            return said
+        usage = self._usage(dialect.provider, asked.model, said)
+        outcome = _judged(asked, said)
+        if isinstance(outcome, Failure):
+            return msgspec.structs.replace(outcome, usage=usage)
+        return msgspec.structs.replace(outcome, usage=usage, warnings=read.warnings)
 
     async def _ask(self, dialect: Dialect, asked: Extraction, read: Document, key: str) -> Said | Failure:
         """The whole answer, or what went wrong on the way, within the bounds of bytes and time."""
@@ -110,19 +113,6 @@ class Llm:
             if event.data and (trouble := dialect.take(said, event.data)):
                 return meaning(trouble.status, trouble.kind, _without(dialect.api_key, trouble.reason))
         return said
-
-    def _outcome(
-        self, dialect: Dialect, asked: Extraction, said: Said, read: Document, call: Call
-    ) -> Result | Failure:
-        usage = self._usage(dialect.provider, asked.model, said)
-        outcome = _judged(asked, said)
-        if isinstance(outcome, Result):
-            return msgspec.structs.replace(outcome, usage=usage, warnings=read.warnings)
-        _log.info(
-            "an answer is of no use", file=call.item.file_id, attempt=call.item.attempt, code=outcome.code,
-            **msgspec.structs.asdict(usage),
-        )  # fmt: skip
-        return outcome
 
     def _usage(self, provider: str, asked_model: str, said: Said) -> Usage:
         """The price of the model that answered, else of the one that was asked: an alias may have either."""

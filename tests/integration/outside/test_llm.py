@@ -226,10 +226,11 @@ async def test_an_error_that_is_told_as_a_number() -> None:
     ],
 )
 async def test_an_answer_that_is_not_as_the_schema_says(api: str, text: str, words: str) -> None:
-    """Another attempt may bring a better one."""
+    """Another attempt may bring a better one; this one was paid for all the same."""
     failed = await failure(api, models.stream(APIS[api][0](text)))
     assert kind_of(failed) == ("malformed_answer", True, None)
     assert words in failed.message
+    assert failed.usage is not None and failed.usage.output_tokens == models.WRITTEN
 
 
 async def test_words_instead_of_a_call_are_no_answer() -> None:

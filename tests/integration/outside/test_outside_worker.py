@@ -140,6 +140,14 @@ async def test_a_limit_that_lasts_ends_in_quarantine(tmp_path: Path) -> None:
     assert failed.braked_until is not None and epoch_ms(failed.braked_until) >= before_ms + 120_000
 
 
+async def test_an_answer_of_no_use_is_told_with_what_it_cost(tmp_path: Path) -> None:
+    """Each attempt's own event has its price, since each is paid for."""
+    async with office(tmp_path, models.stream(models.anthropic("{}"))) as house:
+        failed = await house.first(await house.one_file(), e.FileAttemptFailed)
+    assert failed.error.code == "malformed_answer" and failed.braked_until is None
+    assert failed.usage is not None and failed.usage.usd is not None and failed.usage.usd > 0
+
+
 async def test_bytes_that_are_gone_are_an_error_of_their_own(tmp_path: Path) -> None:
     """A source that nobody can read is told as such, and asks nobody."""
     async with office(tmp_path, models.stream(models.anthropic(GOOD)), attempts_max=1) as house:
