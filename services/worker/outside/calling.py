@@ -49,19 +49,16 @@ class AnswerTooLarge(Exception):
     """A provider sent more than the settings allow."""
 
 
-async def within(response: httpx2.Response, bytes_max: int) -> AsyncIterator[bytes]:
-    """The answer as it comes; AnswerTooLarge beyond ``bytes_max``."""
+async def bounded(response: httpx2.Response, bytes_max: int) -> bytes:
+    """The whole answer; AnswerTooLarge beyond ``bytes_max``."""
+    pieces: list[bytes] = []
     total = 0
     async for piece in response.aiter_bytes():
         total += len(piece)
         if total > bytes_max:
             raise AnswerTooLarge
-        yield piece
-
-
-async def bounded(response: httpx2.Response, bytes_max: int) -> bytes:
-    """The whole answer; AnswerTooLarge beyond ``bytes_max``."""
-    return b"".join([piece async for piece in within(response, bytes_max)])
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def too_large(bytes_max: int) -> Failure:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from services.worker.outside.document import Document
 from tanda.domain.extraction import Extraction
@@ -16,6 +17,10 @@ SYSTEM: Final = (
     "stands in it. Take every value from the document. Where it does not say, leave the property out, "
     "or give null where the schema requires it."
 )
+
+
+#: More than any model reads or writes in years; a count beyond it is none.
+Tokens = Annotated[int, Meta(ge=0, le=10**12)]
 
 
 @dataclass

@@ -111,12 +111,13 @@ class Llm:
             if chars > bytes_max:
                 raise AnswerTooLarge
             if event.data and (trouble := dialect.take(said, event.data)):
-                return meaning(trouble.status, trouble.kind, _without(dialect.api_key, trouble.reason))
+                kind, reason = (_without(dialect.api_key, one) for one in (trouble.kind, trouble.reason))
+                return meaning(trouble.status, clean(kind), reason)
         return said
 
     def _usage(self, provider: str, asked_model: str, said: Said) -> Usage:
         """The price of the model that answered, else of the one that was asked: an alias may have either."""
-        model = said.model or asked_model
+        model = clean(said.model) or asked_model
         price = self._prices.get(model) or self._prices.get(asked_model)
         read, written = said.input_tokens, said.output_tokens
         usd = None

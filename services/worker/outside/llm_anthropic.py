@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from services.worker.outside.dialect import SYSTEM, Said, Trouble, task
+from services.worker.outside.dialect import SYSTEM, Said, Tokens, Trouble, task
 from services.worker.outside.document import Document
 from tanda.domain.extraction import Extraction
 from tanda.settings import Settings
@@ -32,8 +32,8 @@ _CUT: Final = ("max_tokens", "model_context_window_exceeded")
 
 
 class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
 
 
 class _Message(msgspec.Struct):

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from services.worker.outside.dialect import SYSTEM, Said, Trouble, task
+from services.worker.outside.dialect import SYSTEM, Said, Tokens, Trouble, task
 from services.worker.outside.document import Document
 from tanda.domain.extraction import Extraction
 from tanda.settings import Settings
@@ -37,8 +37,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
 
 
 class _Error(msgspec.Struct):

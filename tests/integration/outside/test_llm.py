@@ -34,6 +34,10 @@ APIS = {
 }
 CUT = {"anthropic": "max_tokens", "openai": "length"}
 DECLINED = {"anthropic": "refusal", "openai": "content_filter"}
+#: Tokens that no float can hold.
+ENDLESS = b'data: {"type": "message_delta", "usage": {"output_tokens": 1%s, "prompt_tokens": 1%s}}\n\n' % (
+    (b"0" * 400,) * 2
+)
 api = pytest.mark.parametrize("api", sorted(APIS))
 
 
@@ -305,7 +309,7 @@ async def test_an_answer_without_end_is_not_read_to_it(api: str, many: bool) -> 
 
 @api
 @pytest.mark.parametrize(
-    "event", [b"data: {nonsense\n\n", b'data: {"type": 7, "choices": 7}\n\n', b"data: \xff\n\n"]
+    "event", [b"data: {nonsense\n\n", b'data: {"type": 7, "choices": 7}\n\n', b"data: \xff\n\n", ENDLESS]
 )
 async def test_a_stream_that_is_none_of_the_apis(api: str, event: bytes) -> None:
     """Events in another language are another try's matter; no event at all is not."""
@@ -313,6 +317,17 @@ async def test_a_stream_that_is_none_of_the_apis(api: str, event: bytes) -> None
     assert kind_of(failed) == ("malformed_answer", True, None)
     page = await failure(api, (200, {"Content-Type": "text/html"}, b"<h1>Welcome</h1>"))
     assert kind_of(page) == ("bad_answer", False, None)
+
+
+@api
+async def test_names_without_end_stay_small(api: str) -> None:
+    """What a server says of itself is recorded, but not at any length, and nothing of the key."""
+    write, error = APIS[api]
+    whole = write(json.dumps(FOUND), model="m" * 5_000)
+    outcome, _ = await ask(item(api), XML, lambda _: models.stream(whole))
+    assert isinstance(outcome, Result) and outcome.usage is not None and len(outcome.usage.model) == 300
+    failed = await failure(api, models.stream([models.error_event(error(f"{KEY}{'k' * 5_000}", "No."))]))
+    assert failed.code == "provider_error" and len(failed.message) < 700
 
 
 async def test_tokens_that_were_not_told_have_no_price() -> None:
