@@ -8,7 +8,7 @@ UV_VERSION := 0.13.8
 FILES ?=
 TESTS ?= tests
 
-.PHONY: help install run up test check format bench chaos demo-legacy docs console browser clean
+.PHONY: help install run up test check format bench bench-calls chaos demo-legacy docs console browser clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ format: install ## bring the code into the house's form
 
 bench: install ## measure ours beside the servers' own limits and beside what people use today; writes docs/performance.*
 	@$(BIN)/python -m bench && $(BIN)/python -m bench --peers
+
+bench-calls: install ## 10,000 calls of a provider over four workers, some killed: never more at once than its limit
+	@$(BIN)/python -m bench.calls
 
 chaos: install ## the longer chaos run: CHAOS_ROUNDS kills (40 by default)
 	@TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos --timeout=3600

@@ -12,7 +12,7 @@ import structlog
 import uvloop
 
 from services.worker.outcomes import Outcomes
-from services.worker.outside import Http
+from services.worker.outside import Http, Llm
 from services.worker.runner import Runner
 from services.worker.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import Scheduler
@@ -68,9 +68,10 @@ async def _work(
 ) -> int:  # fmt: skip
     blobs = S3Blobs(settings)
     http = Http(http_endpoints(settings), settings)
+    llm = Llm(settings)
     outcomes = Outcomes(
         blobs=blobs, sandbox=sandbox, settings=settings, spool=spool, entropy=random.random,
-        outside={"http": http}, queue=connection.work,
+        outside={"http": http, "llm": llm}, queue=connection.work,
     )  # fmt: skip
     scheduler = Scheduler(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
@@ -95,6 +96,7 @@ async def _work(
     await asyncio.gather(*(one.drain(DRAIN_S) for one in runners))
     await scheduler.release_lease()
     await http.close()
+    await llm.close()
     return code
 
 

@@ -112,7 +112,8 @@ class Pulls:
             await self._pull(limit, wait_s)
         messages: list[Msg] = []
         try:
-            first = await asyncio.wait_for(self._arrived.get(), wait_s + PULL_GRACE_S)
+            async with asyncio.timeout(wait_s + PULL_GRACE_S):  # wait_for in 3.11 may swallow a cancellation
+                first = await self._arrived.get()
         except TimeoutError:
             await self._reopen()
             return messages

@@ -150,6 +150,7 @@ class FailFile(Command, frozen=True, kw_only=True):
     #: RFC 3339; nobody calls the provider before.
     braked_until: str | None = None
     quarantined: bool = False
+    usage: Usage | None = None
 
 
 class CancelFile(Command, frozen=True, kw_only=True):

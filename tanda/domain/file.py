@@ -144,6 +144,7 @@ def _failed(state: FileState, command: c.FailFile) -> e.Event:
         "previous": _status(state),
         "provider": command.provider,
         "braked_until": command.braked_until,
+        "usage": command.usage,
     }
     if command.retry_at is None:
         return e.FileFailed(quarantined=command.quarantined, **common)

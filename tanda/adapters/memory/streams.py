@@ -154,7 +154,8 @@ class MemoryWork:
                 return []
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(wake_s, 0.0))
+                async with asyncio.timeout(max(wake_s, 0.0)):
+                    await self._changed.wait()
 
     def _lent(self, subject: str) -> MemoryDelivery:
         is_first = self._free_at[subject] == _NEVER_LENT
@@ -233,7 +234,8 @@ class MemoryTimers:
             wake = min([deadline, *(at for at, _ in self._timers.values())])
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(wake - now, 0.0))
+                async with asyncio.timeout(max(wake - now, 0.0)):
+                    await self._changed.wait()
 
 
 class MemoryLease:
