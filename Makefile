@@ -8,10 +8,10 @@ UV_VERSION := 0.13.8
 FILES ?=
 TESTS ?= tests
 
-.PHONY: help install run up test check format bench chaos docs console browser clean
+.PHONY: help install run up test check format bench bench-calls chaos demo-legacy docs console browser clean
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .venv/installed: pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -36,11 +36,17 @@ check: install ## the static checks: ruff, basedpyright, the house's own rules
 format: install ## bring the code into the house's form
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: install ## measure the pipeline, the replay and the live stream beside the servers' own limits
-	@$(BIN)/python -m bench
+bench: install ## measure ours beside the servers' own limits and beside what people use today; writes docs/performance.*
+	@$(BIN)/python -m bench && $(BIN)/python -m bench --peers
+
+bench-calls: install ## 10,000 calls of a provider over four workers, some killed: never more at once than its limit
+	@$(BIN)/python -m bench.calls
 
 chaos: install ## the longer chaos run: CHAOS_ROUNDS kills (40 by default)
 	@TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos --timeout=3600
+
+demo-legacy: install ## drive the running stack (or that of TANDA_URL) with one script for each of the five older systems
+	@demo/legacy/run.sh
 
 docs: install ## write the generated pages again
 	@$(BIN)/python -m tests.house.events_page

@@ -30,6 +30,7 @@ from tanda.adapters.postgres_views import PostgresViews
 from tanda.adapters.s3 import S3Blobs
 from tanda.archive.check import check_log
 from tanda.archive.log_archive import ArchiveDamaged, LogArchive
+from tanda.collector import relax_collector
 from tanda.domain.errors import LogDamaged, Unavailable
 from tanda.results import ResultsCache
 from tanda.settings import Settings, from_environment
@@ -245,6 +246,7 @@ async def _bounded(close: Callable[[], Awaitable[None]]) -> None:
 def main() -> None:
     settings = from_environment()
     telemetry.configure("gateway", settings.log_level)
+    relax_collector()
     sys.exit(uvloop.run(serve(settings)))
 
 

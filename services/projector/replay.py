@@ -15,7 +15,6 @@ import uvloop
 
 from services.projector.catalog import VIEWS
 from services.projector.from_archive import BroughtBack, bring_back, forget_lost
-from services.projector.reading import relax_collector
 from services.projector.rebuild import Replayed, as_of, position_at, rebuild, verify
 from services.projector.views.view import View
 from tanda import telemetry
@@ -23,6 +22,7 @@ from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.views.store import ViewStore
 from tanda.archive.log_archive import ArchiveDamaged
+from tanda.collector import relax_collector
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.errors import Refusal, TandaError
 from tanda.ports import Log

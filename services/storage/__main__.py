@@ -16,6 +16,7 @@ from tanda import telemetry
 from tanda.adapters.jetstream_raw import JetStreamRawLog
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
+from tanda.collector import relax_collector
 from tanda.domain.errors import LogDamaged
 from tanda.results import sweep
 from tanda.settings import Settings, from_environment
@@ -74,6 +75,7 @@ def main() -> int:
     """The process's entry."""
     settings = from_environment()
     telemetry.configure("storage", settings.log_level)
+    relax_collector()
     with suppress(KeyboardInterrupt):
         return uvloop.run(serve(settings))
     return 0

@@ -171,7 +171,8 @@ class Follower:
                 _log.debug("the log's reader stalled, reopening", after=self._seq)
                 return False
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left_s)
+                async with asyncio.timeout(left_s):  # wait_for in 3.11 may swallow a cancellation
+                    await self._wake.wait()
             self._wake.clear()
         return True
 

@@ -1,12 +1,18 @@
 """Times as the contract shows them: RFC 3339, UTC, milliseconds, fixed width (so they sort as text)."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def rfc3339(time_ms: int) -> str:
     """``2026-11-21T05:13:00.123Z`` for milliseconds since the epoch."""
     seconds, ms = divmod(time_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+    return f"{_to_the_second(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=64)  # events come in their order: a thousand of them have the same second
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def epoch_ms(text: str) -> int:

@@ -18,7 +18,7 @@ from tests.running import Running
 OUTCOMES = {"FileCompleted", "FileFailed", "FileRejected", "FileCancelled"}
 LEGAL = {
     None: {"FileQueued", "FileRejected"},
-    "FileQueued": {"FileStarted", "FileCancelled"},
+    "FileQueued": {"FileStarted", "FileCompleted", "FileCancelled"},
     "FileStarted": {"FileStarted", "FileCompleted", "FileFailed", "FileAttemptFailed", "FileWaiting"},
     "FileAttemptFailed": {"FileQueued", "FileCancelled"},
     "FileWaiting": {"FileCompleted", "FileFailed", "FileAttemptFailed", "FileCancelled"},

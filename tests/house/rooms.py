@@ -15,8 +15,8 @@ PURE = _words(
 )
 #: The rooms of ``tanda`` that every service may know: language, rules, ports, and what is built on them.
 LANGUAGE = _words(
-    "tanda.contracts tanda.domain tanda.ports tanda.settings tanda.telemetry tanda.results tanda.follower"
-    " tanda.archive"
+    "tanda.contracts tanda.domain tanda.ports tanda.settings tanda.telemetry tanda.collector tanda.results"
+    " tanda.follower tanda.archive"
 )
 ADAPTERS = frozenset({"tanda.adapters"})
 
@@ -62,6 +62,7 @@ ROOMS: dict[str, Room] = {
         packages=_words("msgspec"),
         stdlib=PURE | {"os", "pathlib"},
     ),
+    "tanda.collector": Room("Sets a process up, and knows nothing of what it does.", stdlib=_words("gc")),
     "tanda.telemetry": Room(
         "Logs and metrics of every process.",
         ours=LANGUAGE,

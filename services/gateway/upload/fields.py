@@ -13,6 +13,7 @@ from tanda.contracts import commands as c
 from tanda.contracts.http import OpenBatch
 from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.times import epoch_ms, rfc3339
+from tanda.domain.extraction import extraction
 from tanda.domain.filetypes import FileType, safe_name
 from tanda.domain.scheduling.limits import LIMIT_MAX
 from tanda.domain.scheduling.providers import OUTSIDE, provider_of
@@ -24,6 +25,9 @@ METADATA_BYTES_MAX = 64 * 1024
 TAGS_MAX = 32
 TAG_CHARS_MAX = 64
 OWNER_CHARS_MAX = 255
+#: What an older front end has in ``publishMode`` of a batch's metadata: a date is needed, or is not meant.
+SCHEDULED = "scheduled"
+AT_ONCE = ("now", "immediate")
 UNKNOWN_TYPE = "application/octet-stream"
 
 _JSON_FIELDS = ("options", "metadata")
@@ -65,6 +69,10 @@ def create_command(
         *limit_error("limit", fields.limit),
     ]
     times = {name: time_field(name, getattr(fields, name), errors) for name in ("start_at", "expires_at")}
+    mode, date = fields.metadata.get("publishMode"), fields.metadata.get("scheduledDate")
+    if times["start_at"] is None and (mode == SCHEDULED or (date is not None and mode not in AT_ONCE)):
+        # One that is missing is no time either: refused rather than published at once.
+        times["start_at"] = time_field("metadata.scheduledDate", str(date), errors)
     if errors:
         raise InvalidFields(*errors)
     return c.CreateBatch(
@@ -153,10 +161,23 @@ def _checks(fields: OpenBatch, processors: frozenset[str]) -> list[tuple[str, st
 
 def _provider_error(fields: OpenBatch, providers: frozenset[str]) -> list[tuple[str, str]]:
     """Work for a provider that nobody has configured is refused before a byte of it is kept."""
-    if fields.processor not in OUTSIDE or provider_of(fields.processor, fields.options) in providers:
+    choice = OUTSIDE.get(fields.processor)
+    if choice is None:
         return []
-    known = sorted(one for one in providers if one.startswith(f"{fields.processor}-"))
-    return [("options", f"they name no configured provider; there are {', '.join(known) or 'none'}")]
+    if provider_of(fields.processor, fields.options) not in providers:
+        known = sorted(one.partition("-")[2] for one in providers if one.startswith(f"{fields.processor}-"))
+        there = f"choose {', '.join(known)}" if known else f"{choice.settings} would give one"
+        return [("options", f"their {choice.option} is none that is configured; {there}")]
+    return _extraction_error(fields) if fields.processor == "llm" else []
+
+
+def _extraction_error(fields: OpenBatch) -> list[tuple[str, str]]:
+    """A call that the options make useless is not worth its money."""
+    try:
+        extraction(fields.options)
+    except ValueError as error:
+        return [("options", str(error))]
+    return []
 
 
 def _size_error(name: str, value: dict[str, Any], bytes_max: int) -> list[tuple[str, str]]:
