@@ -75,13 +75,15 @@ class Uploads {
 
   // -- after a reload
 
-  // Files that an unfinished upload misses go to it; what is left is a new batch.
+  // Files that an unfinished upload misses go to it, and those that it has are not sent again, for one drops the
+  // whole folder; what is left is a new batch.
   private resume(upload: Upload): void {
     for (const one of this.list) {
       if (one.stage !== "missing") continue;
       const { found, others } = matched(one.items.filter((item) => item.state === "failed" && !item.file), upload.items);
       if (!found.length) continue;
-      upload.items = others.map((item, index) => ({ ...item, index }));
+      const has = new Set(one.items.map((item) => item.sha256));
+      upload.items = others.filter((item) => !has.has(item.sha256)).map((item, index) => ({ ...item, index }));
       for (const [item, dropped] of found) Object.assign(item, { file: dropped.file, state: "ready", error: null });
       one.changed();
       void one.sendAll();
