@@ -215,14 +215,12 @@ async def test_what_a_reload_interrupted_of_thousands_is_counted_too(
         if rows <= 3:
             await route.continue_()  # the others stay under way for ever
 
-    async with context_of(browser, service_workers="block") as context:
+    async with context_of(browser) as context:
         page, complaints = await page_of(context, tanda.url)
         page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
         await page.route(re.compile(r"/files\?index="), cut)
         await drop(page, files)
-        await until_seen(
-            page, "() => document.querySelector('.upload')?.textContent.includes('600 / 2000')"
-        )
+        await until_seen(page, "() => document.querySelector('.upload')?.textContent.includes('600 / 2000')")
         batch = await page.locator(".upload").get_attribute("data-batch")
         await page.reload()
         await page.unroute_all(behavior="ignoreErrors")
