@@ -5,6 +5,7 @@ import { live } from "../live/live.svelte.ts";
 import type { Batch, BatchStatus } from "../live/types.ts";
 import { t } from "../text/text.svelte.ts";
 import { ApiError, post } from "./http.ts";
+import { refusalText } from "./refusal.ts";
 
 export type Verb = "pause" | "resume" | "cancel" | "retry";
 const UNDO_MS = 6_000;
@@ -23,7 +24,7 @@ export function allows(batch: Batch, verb: Verb): boolean {
 
 export function complain(error: unknown): void {
   const words = error instanceof ApiError && error.isMissing ? t("trouble_missing")
-    : error instanceof ApiError ? error.message : t("trouble_away");
+    : error instanceof ApiError ? refusalText(error) : t("trouble_away");
   toasts.add({ tone: "bad", text: words });
 }
 

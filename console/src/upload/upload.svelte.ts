@@ -1,6 +1,7 @@
 // One batch on its way: checked, sent file by file, sealed. It lives as long as the page, whatever screen is shown.
 
 import { ApiError, Away, post } from "../api/http.ts";
+import { refusalText } from "../api/refusal.ts";
 import { uploadsKept } from "../api/keep.ts";
 import type { Batch } from "../live/types.ts";
 import { live } from "../live/live.svelte.ts";
@@ -60,7 +61,7 @@ export class Upload {
       await this.sendAll();
     } catch (error) {
       this.stage = "stuck";
-      this.error = error instanceof Error ? error.message : String(error);
+      this.error = refusalText(error);
     }
   }
 
@@ -111,7 +112,7 @@ export class Upload {
     } catch (error) {
       if (!(error instanceof ApiError && error.code === "batch_state_forbids")) {
         this.stage = "stuck";
-        this.error = error instanceof Error ? error.message : String(error);
+        this.error = refusalText(error);
         return;
       }
     }
@@ -147,7 +148,7 @@ export class Upload {
       for (const item of items) Object.assign(item, { state: "sent", loaded: item.size });
     } catch (error) {
       const state = abort.signal.aborted ? "cancelled" : "failed";
-      const words = abort.signal.aborted ? null : error instanceof Error ? error.message : String(error);
+      const words = abort.signal.aborted ? null : refusalText(error);
       for (const item of items) Object.assign(item, { state, loaded: 0, error: words });
     }
     this.aborts.delete(items);

@@ -1,1 +1,0 @@
-export{t as default}from"./first-SFNYB1bB.js";
