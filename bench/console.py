@@ -32,6 +32,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backg
 EVENTS_PER_S = 500
 #: Appends a second; each brings its share of the events.
 TICKS_PER_S = 10
+TRACED = ["-*", "toplevel", "disabled-by-default-devtools.timeline", "devtools.timeline"]
 #: Longest tasks and longest waits between frames, as the page sees them.
 WATCH = """() => { window.longTasks = []; window.frames = [];
   new PerformanceObserver(list => longTasks.push(...list.getEntries().map(one => one.duration)))
@@ -94,6 +95,9 @@ async def measure(page: Page, story: Story, seconds: int) -> dict[str, Any]:
     client = await page.context.new_cdp_session(page)
     await client.send("Performance.enable", {"timeDomain": "threadTicks"})
     await page.evaluate(WATCH)
+    browser = page.context.browser
+    assert browser is not None
+    await browser.start_tracing(page=page, categories=TRACED)
     before, began = await _metrics(client), time.perf_counter()
     for tick in range(seconds * TICKS_PER_S):
         await story.go_on(EVENTS_PER_S // TICKS_PER_S)
@@ -101,6 +105,7 @@ async def measure(page: Page, story: Story, seconds: int) -> dict[str, Any]:
     took = time.perf_counter() - began
     after = await _metrics(client)
     frames, tasks = await page.evaluate("[frames, longTasks]")
+    trace = json.loads(await browser.stop_tracing())["traceEvents"]
     spent = {name: after[name] - before[name] for name in ("TaskDuration", "ScriptDuration", "LayoutDuration",
                                                            "RecalcStyleDuration")}  # fmt: skip
     return {
@@ -110,12 +115,21 @@ async def measure(page: Page, story: Story, seconds: int) -> dict[str, Any]:
         "style_and_layout_pct": round(
             100 * (spent["LayoutDuration"] + spent["RecalcStyleDuration"]) / took, 1
         ),
+        "longest_task_cpu_ms": round(longest_task_ms(trace), 1),
+        "longest_task_ms": round(max(tasks, default=0)),
         "longest_frame_ms": round(max(frames)),
         "frames_over_100_ms": sum(frame > 100 for frame in frames),
-        "longest_task_ms": round(max(tasks, default=0)),
         "seen": await page.evaluate(SEEN),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def longest_task_ms(trace: list[dict[str, Any]]) -> float:
+    """CPU time of the main thread's longest task, by what Chromium's own trace tells of it."""
+    named = [one for one in trace if one["name"] == "thread_name"]
+    main = {(one["pid"], one["tid"]) for one in named if one["args"]["name"] == "CrRendererMain"}
+    tasks = [one for one in trace if "RunTask" in one["name"] and (one["pid"], one["tid"]) in main]
+    return max((one.get("tdur", one.get("dur", 0)) / 1000 for one in tasks), default=0.0)
 
 
 async def _metrics(client: Any) -> dict[str, float]:
