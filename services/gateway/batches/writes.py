@@ -138,13 +138,17 @@ async def put_file(
     gateway: GatewayDep,
     index: Annotated[int | None, Query(ge=0, lt=10**9)] = None,
 ) -> Response:
-    """Adds a file to an open batch: 201, or 200 where the same file is there already."""
+    """Adds a file to an open batch: 201, or 200 where the same file is there already, sealed or not."""
     if not name or len(name.encode()) > 1024:
         raise Refusal("bad_name", "A file's name has 1 to 1,024 bytes.")
     tenant = await owner_of(gateway, caller, batch_id)
     state, created = await gateway.accept.batch_created(tenant, batch_id)
-    check_open(state)
     file_id = ids.file_id(batch_id, name)
+    try:
+        check_open(state)
+    except Refusal:  # a repeat is welcome, whatever came after the first
+        if await gateway.accept.file_there(tenant, batch_id, file_id) is None:
+            raise
     prefix = source_prefix(tenant, batch_id)
     async with gateway.intake.slot(), gateway.intake.store(prefix, discard=False) as store:
         there = await gateway.accept.file_there(tenant, batch_id, file_id)

@@ -361,6 +361,8 @@ async def test_a_batch_is_filled_file_by_file(stand: Stand, http: httpx2.AsyncCl
     assert (twice.status_code, twice.json()["state"]) == (409, "sealed")
     late = await http.put(f"{url}/files/e.xml", content=xml(4))
     assert (late.status_code, late.json()["code"]) == (409, "batch_closed")
+    repeated = await http.put(f"{url}/files/a%20%C3%B1.xml", content=xml(1))
+    assert (repeated.status_code, repeated.json()["id"]) == (200, put.json()["id"]), "whose answer was lost"
     assert [await stand.blobs.read(event.source) for event in await queued(stand)] == [xml(1), xml(3) * 300]
 
 
