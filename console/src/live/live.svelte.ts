@@ -163,6 +163,8 @@ class Live {
     this.loading += 1;
     try {
       const answer = await read(minSeq);
+      // What nobody answered is as old as when it was last read.
+      this.asOf ||= (answer as { keptAt?: number | null }).keptAt ?? 0;
       put(answer);
       const early = [...this.early];
       this.early.clear();

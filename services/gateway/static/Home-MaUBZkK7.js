@@ -1,1 +1,0 @@
-export{t as default}from"./first-Bu1Titx5.js";
