@@ -8,10 +8,10 @@ UV_VERSION := 0.13.8
 FILES ?=
 TESTS ?= tests
 
-.PHONY: help install run up test check format bench chaos docs console browser clean
+.PHONY: help install run up test check format bench chaos demo-legacy docs console browser clean
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .venv/installed: pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -41,6 +41,9 @@ bench: install ## measure the pipeline, the replay and the live stream beside th
 
 chaos: install ## the longer chaos run: CHAOS_ROUNDS kills (40 by default)
 	@TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos --timeout=3600
+
+demo-legacy: install ## drive the running stack (or that of TANDA_URL) with one script for each of the five older systems
+	@demo/legacy/run.sh
 
 docs: install ## write the generated pages again
 	@$(BIN)/python -m tests.house.events_page

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from tanda.contracts.envelope import NewEvent, Recorded
-from tanda.contracts.http import Batch, BatchQuery, BulkRun, File, FileBlobs, FileQuery, Page, Stats
+from tanda.contracts.http import Batch, BatchQuery, BulkRun, File, FileBlobs, FileQuery, Page, Places, Stats
 from tanda.contracts.results import BlobRef
 from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem
 from tanda.domain.errors import Conflict
@@ -226,6 +226,10 @@ class Views(Protocol):
 
     async def quarantined(self, tenant: str | None) -> int:
         """How many files are in quarantine."""
+        ...
+
+    async def places(self, tenant: str | None) -> Places:
+        """Where sources are; those of cancelled files have no turn."""
         ...
 
     async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:

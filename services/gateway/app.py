@@ -13,6 +13,7 @@ from services.gateway.control import bulk_routes, limits, system
 from services.gateway.control import routes as control
 from services.gateway.deps import Deps, Gateway
 from services.gateway.downloads import files, results
+from services.gateway.legacy.routes import ROUTERS as OLDER_FRONT_ENDS
 from services.gateway.live import routes as live
 from services.gateway.metrics import Measured
 
@@ -31,7 +32,8 @@ def create_app(deps: Deps) -> FastAPI:
     # live before reads and downloads: /events is no batch; writes last, since a file's name is any path
     for router in (health.router, health.private_router, openapi.router, live.router, reads.router,
                    files.router, results.router, control.router, bulk_routes.router, limits.router,
-                   system.router, callbacks.router, writes.router, console.router):  # fmt: skip
+                   system.router, callbacks.router, *OLDER_FRONT_ENDS, writes.router,
+                   console.router):  # fmt: skip
         app.include_router(router)
     problems.install(app)
     openapi.install(app)

@@ -19,6 +19,7 @@ from tanda.contracts.http import (
     FileBlobs,
     FileQuery,
     Page,
+    Places,
     Stats,
 )
 from tanda.contracts.times import epoch_ms, rfc3339
@@ -83,6 +84,12 @@ class PostgresViews:
     async def quarantined(self, tenant: str | None) -> int:
         (row,) = await self._rows("quarantined", tenant)
         return row["files"]
+
+    async def places(self, tenant: str | None) -> Places:
+        (sums,) = await self._rows("places", tenant)
+        heads = await self._rows("head", tenant)
+        head = file_body(heads[0]) if heads else None
+        return Places(head=head, through=sums["through"], archived=sums["archived"])
 
     async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
         rows = await self._rows("file", tenant, batch_id, file_id)

@@ -160,6 +160,16 @@ class FileBlobs(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: list[StoredArtifact] = []
 
 
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a tenant's sources are: in their place, or in the archive."""
+
+    #: Whose turn it is: what is at work, else the oldest that may still be, else the oldest that failed.
+    head: File | None
+    #: Completed or waiting for an outside confirmation, and not archived yet.
+    through: int
+    archived: int
+
+
 class Page(Body, Generic[T], frozen=True, kw_only=True):
     data: list[T]
     next_cursor: str | None

@@ -91,6 +91,7 @@ class ResultsCache:
         async with self._room:
             if await self._stored(expected):
                 return  # by a flight that landed while this one's caller was asking
+            _log.info("Results that were gone are built again.", batch=batch_id, version=version)
             with _discarding(await self._build(tenant, batch_id, version, through_seq)) as built:
                 if built.ref != expected:
                     _log.error(

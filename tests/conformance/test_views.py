@@ -68,6 +68,7 @@ async def pages(ask: Any, query: Any) -> list[Any]:
 async def everything(views: Views, tenant: str | None) -> dict[str, Any]:
     """All that the views tell a tenant."""
     told: dict[str, Any] = {"position": await views.position(), "stats": await views.stats(tenant, 3)}
+    told["places"] = await views.places(tenant)
     batches = await pages(lambda query: views.batches(tenant, query), BatchQuery(limit=2))
     told["batches"] = batches
     for status in STATUSES:

@@ -37,7 +37,7 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
                 changes |= {name: getattr(event, name) for name in event.changed}
             case _:
                 pass
-        facts = _facts(facts, record)
+        facts = facts_after(facts, record)
     assert created is not None, "a batch begins with its creation"
     counts = _counts(statuses)
     retrying = sum(status == "retrying" for status in statuses.values())
@@ -84,7 +84,8 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
     )
 
 
-def _facts(facts: BatchFacts, record: Recorded) -> BatchFacts:
+def facts_after(facts: BatchFacts, record: Recorded) -> BatchFacts:
+    """What is known of a batch after one more of its events."""
     replace, time = msgspec.structs.replace, record.time
     match record.event:
         case e.BatchCreated() as event:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Annotated
 
@@ -54,17 +55,28 @@ async def create_batch(
     """Creates a batch: with its files as ``multipart/form-data``, or open and empty as JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _upload(request, caller, gateway, idempotency_key)
+        return await upload(request, caller, gateway, idempotency_key)
     if kind == "application/json":
         return await _open(request, caller, gateway, idempotency_key)
     raise Refusal("unsupported_body", "Send multipart/form-data with files, or JSON.", status=415)
 
 
-async def _upload(request: Request, caller: Caller, gateway: Gateway, key: str | None) -> Response:
+async def upload(
+    request: Request,
+    caller: Caller,
+    gateway: Gateway,
+    key: str | None,
+    *,
+    owner: str | None = None,
+    answer: Callable[[Written], Answer] | None = None,
+) -> Response:
+    """A multipart body as a whole batch; an older front end names the owner and answers in its own words."""
     batch_id = gateway.new_batch_id()
     prefix = source_prefix(caller.tenant, batch_id)
     async with gateway.intake.slot(), gateway.intake.store(prefix, discard=True) as store:
         form = await gateway.intake.form(request, store)
+        if owner is not None:
+            form.fields["owner"] = [owner]
         command = _command(gateway, form)
 
         async def create(reserved_id: str) -> Answer:
@@ -73,7 +85,7 @@ async def _upload(request: Request, caller: Caller, gateway: Gateway, key: str |
             done = await _create(gateway, caller, reserved_id, command, form, key)
             if done.repeated:
                 await store.discard(delete=True)
-            return _batch_answer(201, done)
+            return answer(done) if answer else _batch_answer(201, done)
 
         outcome = await gateway.once(caller, key, form_digest(form), batch_id, create)
         if outcome.replayed:

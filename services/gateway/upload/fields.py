@@ -24,6 +24,9 @@ METADATA_BYTES_MAX = 64 * 1024
 TAGS_MAX = 32
 TAG_CHARS_MAX = 64
 OWNER_CHARS_MAX = 255
+#: What an older front end has in ``publishMode`` of a batch's metadata: a date is needed, or is not meant.
+SCHEDULED = "scheduled"
+AT_ONCE = ("now", "immediate")
 UNKNOWN_TYPE = "application/octet-stream"
 
 _JSON_FIELDS = ("options", "metadata")
@@ -65,6 +68,10 @@ def create_command(
         *limit_error("limit", fields.limit),
     ]
     times = {name: time_field(name, getattr(fields, name), errors) for name in ("start_at", "expires_at")}
+    mode, date = fields.metadata.get("publishMode"), fields.metadata.get("scheduledDate")
+    if times["start_at"] is None and (mode == SCHEDULED or (date is not None and mode not in AT_ONCE)):
+        # One that is missing is no time either: refused rather than published at once.
+        times["start_at"] = time_field("metadata.scheduledDate", str(date), errors)
     if errors:
         raise InvalidFields(*errors)
     return c.CreateBatch(

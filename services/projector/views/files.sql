@@ -39,4 +39,5 @@ create table files (
 
 -- indexes
 create index files_in_order on files (batch_id, index, first_seq);
+create index files_not_archived on files (tenant, first_seq) where source_state = 'stored';
 create index files_in_quarantine on files (tenant, seq) where quarantined;

@@ -20,6 +20,7 @@ from tanda.contracts.http import (
     FileBlobs,
     FileQuery,
     Page,
+    Places,
     Stats,
 )
 from tanda.contracts.times import epoch_ms, rfc3339
@@ -134,6 +135,16 @@ class MemoryViews:
     async def quarantined(self, tenant: str | None) -> int:
         return sum(row["quarantined"] for row in await self._select("files", tenant))
 
+    async def places(self, tenant: str | None) -> Places:
+        rows = [row for row in await self._select("files", tenant) if row["status"] != "rejected"]
+        stored = [row for row in rows if row["source_state"] == "stored"]
+        head = min((row for row in stored if row["status"] != "cancelled"), key=_turn, default=None)
+        return Places(
+            head=file_body(head) if head else None,
+            through=sum(row["status"] in ("completed", "waiting") for row in stored),
+            archived=len(rows) - len(stored),
+        )
+
     async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
         row = await self._file(tenant, batch_id, file_id)
         return file_blobs(row) if row else None
@@ -198,6 +209,11 @@ def _batch_key(row: Row) -> tuple[str, str]:
 
 def _file_key(row: Row) -> tuple[int, int]:
     return row["index"], row["first_seq"]
+
+
+def _turn(row: Row) -> tuple[int, int]:
+    """The order of sources that are in their place."""
+    return {"processing": 0, "waiting": 0, "failed": 2}.get(row["status"], 1), row["first_seq"]
 
 
 def _page(

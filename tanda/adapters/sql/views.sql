@@ -64,6 +64,23 @@ limit $4;
 select count(*)::bigint as files from view_files.files
 where quarantined and ($1::text is null or tenant = $1);
 
+-- name: places
+-- Archived is what has a source and is not in its place: the whole archive is not counted through.
+select
+    (select coalesce(sum(queued + processing + waiting + retrying + completed + failed + cancelled), 0)
+        from view_stats.tenants where ($1::text is null or tenant = $1))::bigint - count(*) as archived,
+    count(*) filter (where status in ('completed', 'waiting')) as through
+from view_files.files
+where source_state = 'stored' and ($1::text is null or tenant = $1);
+
+-- name: head
+select * from view_files.files
+where source_state = 'stored' and status <> 'cancelled' and ($1::text is null or tenant = $1)
+order by
+    case when status in ('processing', 'waiting') then 0 when status = 'failed' then 2 else 1 end,
+    first_seq
+limit 1;
+
 -- name: history
 select envelope from view_history.events
 where batch_id = $2 and file_id = $3 and ($1::text is null or tenant = $1)
