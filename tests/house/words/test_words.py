@@ -2,8 +2,8 @@
 
 import re
 
-from tests.house.failure_codes import file_codes, request_codes
 from tests.house.sources import ROOT
+from tests.house.words.codes import file_codes, request_codes
 
 TEXT = ROOT / "console" / "src" / "text"
 

@@ -20,8 +20,10 @@ def file_codes() -> set[str]:
 
 
 def request_codes() -> set[str]:
-    """Codes of problems (RFC 9457)."""
-    sources = (path for path in _sources(_REQUESTS) if path.name != "filetypes.py")
+    """Codes of problems (RFC 9457), but for those of the older systems' routes, which no console asks."""
+    sources = (
+        path for path in _sources(_REQUESTS) if path.name != "filetypes.py" and "legacy" not in path.parts
+    )
     return {code for path in sources for code in _codes(path, _REQUEST_CALLS)}
 
 
