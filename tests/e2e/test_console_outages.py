@@ -19,6 +19,14 @@ TABS = 8
 SETTLED = """([id, n]) => { const row = document.getElementById(id)?.querySelector('.counts');
   return row && row.textContent.replace(/\\D/g, '').startsWith(`${n}${n}`); }"""
 
+#: Whether the page's last known state has that batch; it is kept once a second.
+STATE_KEPT = """id => new Promise(resolve => { indexedDB.open("tanda").onsuccess = ({target}) => {
+  target.result.transaction("reads").objectStore("reads").get("state").onsuccess = ({target: {result}}) =>
+    resolve(result?.body.batches.some(batch => batch.id === id && batch.status === "completed")); }; })"""
+#: The paths of all that the browser keeps of the page.
+KEPT = """async () => (await Promise.all((await caches.keys()).map(async name =>
+  (await (await caches.open(name)).keys()).map(one => new URL(one.url).pathname)))).flat()"""
+
 
 @pytest.fixture(scope="module")
 async def tanda(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
@@ -62,6 +70,7 @@ async def test_what_a_reload_interrupted_goes_on_when_it_is_dropped_again(
         await card.get_by_text("Faltan 12 de 51").wait_for()
         await page.set_input_files("#picker", [str(path) for path in samples])
         assert await safe(page) == batch
+        assert await page.locator(".upload").count() == 1
         done = await tanda.finished(str(batch))
         assert done["counts"]["total"] == 51
         assert complaints == []
@@ -164,6 +173,66 @@ async def test_without_a_network_the_last_known_state_stays(browser: "Browser", 
         await link(page, "live")
         await page.goto(f"{tanda.url}/#/batches")
         await page.locator(f"#{after} [data-status=completed]").wait_for()
+
+
+async def test_a_reload_without_a_gateway_shows_what_was_known(browser: "Browser", tanda: Running) -> None:
+    """The page itself comes from the browser's cache, the rows with their time; then it goes on live."""
+    known = await _many(tanda, 2, "conocido")
+    await tanda.finished(known)
+    async with context_of(browser) as context:
+        page, complaints = await page_of(context, f"{tanda.url}/#/batches")
+        await page.locator(f"#{known} [data-status=completed]").wait_for()
+        await page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        with tanda.gateway_away():
+            await page.reload()
+            await page.locator(f"#{known} [data-status=completed]").wait_for()
+            await link(page, "offline")
+            await page.locator("#connection", has_text="datos de").wait_for()
+            # A screen that had never been opened is there too, with what it has: its own words.
+            await page.goto(f"{tanda.url}/#/system")
+            await page.locator("h1", has_text="Sistema").wait_for()
+            await page.goto(f"{tanda.url}/#/batches")
+        await link(page, "live")
+        after = await _many(tanda, 1, "después")
+        await page.locator(".fresh").click()
+        await page.locator(f"#{after} [data-status=completed]").wait_for()
+        kept = await page.evaluate(KEPT)
+        assert "/" in kept
+        assert not [path for path in kept if path != "/" and not path.startswith("/console/")]
+        assert complaints == []
+
+
+async def test_what_a_reload_interrupted_of_thousands_is_counted_too(
+    browser: "Browser", tanda: Running
+) -> None:
+    """Small files go two hundred at a time; those that are there after a reload are not sent again."""
+    files = [(f"{index:04}.csv", f"a;b\n{index};2\n") for index in range(2_000)]
+    rows = 0
+
+    async def cut(route: "Route") -> None:
+        nonlocal rows
+        rows += 1
+        if rows <= 3:
+            await route.continue_()  # the others stay under way for ever
+
+    async with context_of(browser) as context:
+        page, complaints = await page_of(context, tanda.url)
+        page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+        await page.route(re.compile(r"/files\?index="), cut)
+        await drop(page, files)
+        await until_seen(page, "() => document.querySelector('.upload')?.textContent.includes('600 / 2000')")
+        batch = await page.locator(".upload").get_attribute("data-batch")
+        await page.reload()
+        await page.unroute_all(behavior="ignoreErrors")
+        await page.locator(f".upload[data-batch={batch}]").get_by_text("Faltan 1400 de 2000").wait_for()
+        sent: list[str] = []
+        page.on("request", lambda one: sent.append(one.url) if "/files?index=" in one.url else None)
+        await drop(page, files)
+        assert await safe(page) == batch
+        assert await page.locator(".upload").count() == 1
+        assert len(sent) == 7
+        assert ((await tanda.batch(batch)) or {})["counts"]["total"] == 2_000
+        assert complaints == []
 
 
 async def test_one_upload_can_be_cancelled_and_tried_again(browser: "Browser", tanda: Running) -> None:
