@@ -106,6 +106,8 @@ export const enMore = {
   cause_empty_pdf: "PDF without pages", cause_field_too_large: "Field too long", cause_provider_error: "An outside service failed",
   cause_provider_refused: "Refused by an outside service", cause_provider_timeout: "An outside service took too long",
   cause_provider_unreachable: "An outside service cannot be reached", cause_record_too_large: "Row too long",
+  cause_malformed_answer: "A model's answer does not fit the schema", cause_bad_options: "Options that do not fit", cause_answer_cut: "A model's answer was cut off",
+  cause_too_large: "Too large for a model", cause_unknown_provider: "Unknown provider",
   cause_too_many_attributes: "Too many XML attributes", cause_too_many_elements: "Too many XML elements",
   cause_too_many_invoices: "Too many invoices in one file", cause_unknown_endpoint: "Unknown outside service",
   cause_unsupported_encoding: "Unknown text encoding", cause_xml_too_deep: "XML nested too deeply",

@@ -113,6 +113,8 @@ export const esMore: MoreWords = {
   cause_empty_pdf: "PDF sin páginas", cause_field_too_large: "Campo demasiado largo", cause_provider_error: "Falló un servicio de fuera",
   cause_provider_refused: "Un servicio de fuera lo rechazó", cause_provider_timeout: "Un servicio de fuera tardó demasiado",
   cause_provider_unreachable: "No se llega a un servicio de fuera", cause_record_too_large: "Fila demasiado larga",
+  cause_malformed_answer: "La respuesta de un modelo no cumple el esquema", cause_bad_options: "Opciones no válidas", cause_answer_cut: "La respuesta de un modelo quedó cortada",
+  cause_too_large: "Demasiado grande para un modelo", cause_unknown_provider: "Proveedor desconocido",
   cause_too_many_attributes: "Demasiados atributos XML", cause_too_many_elements: "Demasiados elementos XML",
   cause_too_many_invoices: "Demasiadas facturas en un archivo", cause_unknown_endpoint: "Servicio de fuera desconocido",
   cause_unsupported_encoding: "Codificación de texto desconocida", cause_xml_too_deep: "XML con demasiados niveles",
