@@ -67,7 +67,8 @@ function count(batch: Batch, event: Event, after: Status): void {
   counts[counted(after)] += 1;
   if (previous) counts[counted(previous)] -= 1;
   else counts.total += 1;
-  if (after === "processing") batch.started_at ??= event.time;
+  // Quick work tells its start with its outcome.
+  batch.started_at ??= after === "processing" ? event.time : event.data.started_at ?? null;
 }
 
 // The status that the file left; the log leaves out what is the default.
