@@ -8,7 +8,7 @@ UV_VERSION := 0.13.8
 FILES ?=
 TESTS ?= tests
 
-.PHONY: help install run up test check format bench chaos sim demo-legacy docs console browser clean
+.PHONY: help install run up test check format bench bench-calls chaos sim demo-legacy docs console browser clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -36,8 +36,11 @@ check: install ## the static checks: ruff, basedpyright, the house's own rules
 format: install ## bring the code into the house's form
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: install ## measure the pipeline, the replay and the live stream beside the servers' own limits
-	@$(BIN)/python -m bench
+bench: install ## measure ours beside the servers' own limits and beside what people use today; writes docs/performance.*
+	@$(BIN)/python -m bench && $(BIN)/python -m bench --peers
+
+bench-calls: install ## 10,000 calls of a provider over four workers, some killed: never more at once than its limit
+	@$(BIN)/python -m bench.calls
 
 chaos: install ## the long chaos run: CHAOS_FAULTS faults over CHAOS_FILES files by CHAOS_SEED, then CHAOS_ROUNDS kills
 	@CHAOS_FAULTS=$${CHAOS_FAULTS:-100} CHAOS_FILES=$${CHAOS_FILES:-5000} CHAOS_BATCH_FILES=$${CHAOS_BATCH_FILES:-1000} \

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import uvloop
 
-from bench import live, pipeline, replayed, upload
+from bench import control, idle, live, page, peers, pipeline, replayed, single, upload
 from tests.running import Running, running
 
 ROUNDS = 3
 FILES = 5_000
+OURS = "Tanda"
+LIMIT = "bare log: one outcome a file, in atomic batches"
 
 
-async def measure(rounds: int, files: int) -> list[dict[str, object]]:
+async def measure(rounds: int, files: int, only: set[str]) -> list[dict[str, object]]:
     """Every figure, rounds interleaved: ours, then the limit, then ours again."""
     figures: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="tanda-bench-") as folder:
@@ -30,27 +32,58 @@ async def measure(rounds: int, files: int) -> list[dict[str, object]]:
         env = {"TANDA_WINDOW": os.environ.get("TANDA_BENCH_WINDOW", "1024")}
         async with running(Path(folder) / "data", workers=1, env=env) as stack:
             benches: list[tuple[str, str, Callable[[Running, int], Awaitable[dict[str, float]]]]] = [
+                ("idle", "MB of all servers and services, nothing to do", idle.run),
+                ("single", "ms from the acceptance of one file to its result, p50", single.run),
                 ("pipeline", "files/s, seal to BatchCompleted, noop, fsync always", pipeline.run),
+                ("control", "ms from a pause to the last start after it, 10,000 queued", control.run),
                 ("live", "ms from the append's call to the client, p50", live.run),
                 ("upload", "MB of gateway memory while uploading", upload.run),
                 ("replay", "events/s into all views", replayed.run),
             ]
             for name, unit, bench in benches:
-                taken = [await bench(stack, files) for _ in range(1 if name in ("upload",) else rounds)]
+                if only and name not in only:
+                    continue
+                taken = [
+                    await bench(stack, files) for _ in range(1 if name in ("upload", "idle") else rounds)
+                ]
                 medians = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
                 figures.append({"bench": name, "unit": unit, **{k: round(v, 3) for k, v in medians.items()}})
                 print(json.dumps(figures[-1]), flush=True)
     return figures
 
 
+async def beside(rounds: int, files: int) -> dict[str, float]:
+    """Files per second of ours, of what people use today and of the bare log: medians of turns."""
+    taken: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="tanda-bench-") as folder:
+        Path(folder).chmod(0o711)
+        for _ in range(rounds):
+            async with running(Path(folder) / "data", workers=1) as stack:
+                await pipeline.through_the_pipeline(stack, files)  # as warm as the peers are
+                turn = {OURS: await pipeline.through_the_pipeline(stack, files, accepted=True)}
+                turn[LIMIT] = await pipeline.outcomes_alone(stack, files)
+            turn |= await peers.measure(files)
+            for name, rate in turn.items():
+                taken.setdefault(name, []).append(rate)
+            print(json.dumps({name: round(rate) for name, rate in turn.items()}), flush=True)
+    return {name: statistics.median(rates) for name, rates in taken.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--files", type=int, default=FILES)
+    parser.add_argument("--only", nargs="*", default=[], help="of our own figures, only these")
+    parser.add_argument("--peers", action="store_true", help="what people use today, beside ours, into docs/")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    figures = uvloop.run(measure(options.rounds, options.files))
     machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
+    if options.peers:
+        rates = uvloop.run(beside(options.rounds, options.files))
+        page.write(rates, OURS, LIMIT)
+        figures: list[dict[str, object]] = [{"bench": "peers", "unit": "files/s", **rates}]
+    else:
+        figures = uvloop.run(measure(options.rounds, options.files, set(options.only)))
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
 

@@ -2,7 +2,9 @@ import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 import { manifest } from "./manifest.ts";
 
-const names = { entryFileNames: "[name]-[hash].js", chunkFileNames: "[name]-[hash].js", assetFileNames: "[name]-[hash][extname]" };
+// The service worker has one address for ever; its content says what it is of.
+const entry = ({ name }: { name: string }) => (name === "offline" ? "[name].js" : "[name]-[hash].js");
+const names = { entryFileNames: entry, chunkFileNames: "[name]-[hash].js", assetFileNames: "[name]-[hash][extname]" };
 
 // What a first visit needs is one chunk, which compresses best; parts of the runtime that only other screens use stay with them.
 const FIRST = [
@@ -22,6 +24,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     target: "es2022",
     rollupOptions: {
+      input: { index: "index.html", offline: "src/offline.ts" },
       // Svelte's modules do nothing by being imported, except for its flags; so a screen's own parts stay with it.
       treeshake: { moduleSideEffects: (id) => !/svelte\/src\/(internal\/(client|shared)|reactivity)/.test(id) || id.includes("/flags/") },
       experimental: { lazyBarrel: true },

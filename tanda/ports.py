@@ -65,6 +65,11 @@ class Delivery(Protocol):
     @property
     def item(self) -> WorkItem: ...
 
+    @property
+    def is_first(self) -> bool:
+        """Nobody has had it before: no worker can have been lost over it."""
+        ...
+
     async def done(self) -> None:
         """Takes it off the queue, once its outcome is in the log."""
         ...
@@ -167,6 +172,8 @@ class BlobStat(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     bytes: int
+    #: When it was last put, in milliseconds since 1970 by the store's clock.
+    modified_ms: int = 0
 
 
 class Blobs(Protocol):
@@ -203,6 +210,10 @@ class Blobs(Protocol):
         ...
 
     async def keys(self, prefix: str) -> list[str]: ...
+
+    async def stats(self, prefix: str) -> list[BlobStat]:
+        """What ``stat`` says of every object below a prefix, by key."""
+        ...
 
 
 class Views(Protocol):

@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -24,6 +25,8 @@ _FOREIGN = frozenset(
 )
 #: One token of a subject, short enough to have a prefix.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
+#: What a header can carry, and what every provider's keys are of.
+_KEY = re.compile(r"[!-~]*")
 _FOREIGN_PREFIXES = ("TANDA_TEST_", "TANDA_BENCH_")
 
 
@@ -90,7 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Cheap work is taken, started and finished in groups up to this size.
     work_group_max: int = 256
     #: Released and not yet settled, over all workers; a small window keeps the release fair.
-    window: int = 2_048
+    window: int = 512
     #: A delivery that is not renewed within this time is given to another runner.
     lease_s: float = 10.0
     #: Starts of one attempt before the file counts as poison.
@@ -111,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     anthropic_api_key: str = ""
     anthropic_url: str = "https://api.anthropic.com"
     openai_api_key: str = ""
-    #: Any OpenAI-compatible API; empty: the ``llm`` processor does not offer it.
+    #: Any OpenAI-compatible API, up to and with its ``/v1``; empty: the ``llm`` processor does not offer it.
     openai_url: str = ""
     #: ``model=input/output`` in US dollars a million tokens, separated by commas.
     llm_prices: str = ""
@@ -132,9 +135,21 @@ def http_endpoints(settings: Settings) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in filter(None, (one.strip() for one in settings.http_endpoints.split(","))):
         name, equals, url = entry.partition("=")
-        if not equals or not _NAME.fullmatch(name) or not url.startswith(("http://", "https://")):
+        if not equals or not _NAME.fullmatch(name) or not _is_url(url):
             raise ValueError("TANDA_HTTP_ENDPOINTS must be name=url pairs, separated by commas.")
         found[name] = url
+    return found
+
+
+def llm_prices(settings: Settings) -> dict[str, tuple[float, float]]:
+    """What a million tokens in and out cost, by model; ValueError where the setting is no list of that."""
+    found: dict[str, tuple[float, float]] = {}
+    for entry in filter(None, (one.strip() for one in settings.llm_prices.split(","))):
+        model, _, prices = entry.partition("=")
+        price = re.fullmatch(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", prices)
+        if not model or price is None:
+            raise ValueError("TANDA_LLM_PRICES must be model=input/output pairs, separated by commas.")
+        found[model] = (float(price[1]), float(price[2]))
     return found
 
 
@@ -176,4 +191,21 @@ def check(settings: Settings) -> Settings:
     if settings.file_bytes_max > settings.upload_bytes_max:
         raise ValueError("TANDA_FILE_BYTES_MAX must not exceed TANDA_UPLOAD_BYTES_MAX.")
     http_endpoints(settings)
+    llm_prices(settings)
+    for name in ("anthropic_url", "openai_url"):
+        if (url := getattr(settings, name)) and not _is_url(url):
+            raise ValueError(f"TANDA_{name.upper()} must be an address, http:// or https://.")
+    for name in ("anthropic_api_key", "openai_api_key"):
+        if not _KEY.fullmatch(getattr(settings, name)):
+            raise ValueError(
+                f"TANDA_{name.upper()} holds what no key does: a space, a line's end, a letter like ñ."
+            )
     return settings
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -105,7 +105,7 @@ class BatchStory:
         first = len(self.file_ids) - len(contents)
         await self.each({self.file_ids[first + n]: command for n, command in enumerate(commands)})
 
-    async def queue_with(self, processor: str, content: bytes, name: str) -> None:
+    async def queue_with(self, processor: str, content: bytes, name: str, **options: Any) -> None:
         """Stores and queues one file for a processor."""
         index = len(self.file_ids)
         self.file_ids.append(ids.file_id(self.batch_id, str(index)))
@@ -113,7 +113,7 @@ class BatchStory:
         source = await put(self.blobs, key, content)
         command = c.QueueFile(
             name=name, index=index, content_type="application/xml", bytes=len(content),
-            sha256=source.sha256, source=source, processor=processor,
+            sha256=source.sha256, source=source, processor=processor, options=options,
         )  # fmt: skip
         await self.each({self.file_ids[index]: command})
 

@@ -120,6 +120,7 @@ class RandomBatches:
         command = self.random.choice(
             [
                 start, start, start, start, self._completion(), self._completion(), self._completion(),
+                msgspec.structs.replace(self._completion(), started_at=rfc3339(self._time_ms - 30)),
                 c.FailFile(error=error, duration_ms=5), c.FailFile(error=error, retry_at=retry_at),
                 c.FailFile(error=error, duration_ms=5, provider="http-x", quarantined=True),
                 c.RequeueFile(), c.RequeueFile(), c.RequeueFile(forced=self.random.random() < 0.3),

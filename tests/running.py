@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,17 @@ class Running:
         pid = self.facts()["pids"][name][0]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    @contextlib.contextmanager
+    def gateway_away(self) -> Iterator[None]:
+        """No gateway for the length of the block: nobody starts another one."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            self.kill("gateway")
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill_everything(self) -> None:
         """kill -9 of the supervisor and of all that it had started."""

@@ -3,7 +3,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
 import { check } from "../src/upload/check.ts";
-import { itemOf, matched, withOwnNames, type Item } from "../src/upload/item.ts";
+import { itemOf, matched, nextRow, withOwnNames, type Item } from "../src/upload/item.ts";
 import { Sha256 } from "../src/upload/sha256.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -40,4 +40,20 @@ test("what is dropped again is recognised by its content, each file once", () =>
   const { found, others } = matched(missing, dropped);
   expect(found.map(([one, other]) => [one.name, other.name])).toEqual([["b.xml", "renamed.xml"], ["a.xml", "a.xml"]]);
   expect(others.map((one) => one.name)).toEqual(["other.xml"]);
+});
+
+test("small files go in rows without gaps, a large one alone, and few of them one by one", () => {
+  const item = (index: number, bytes = 1): Item => ({ ...itemOf(index, `${index}.csv`, new File([], "")), size: bytes, state: "ready" });
+  const items = Array.from({ length: 500 }, (_, index) => item(index, index === 300 ? 2 ** 20 : 1));
+  items[250]!.state = "cancelled";
+  const rows: string[] = [];
+  for (let row = nextRow(items); row; row = nextRow(items)) {
+    rows.push(`${row.items[0]?.index}+${row.items.length}${row.together ? "" : " alone"}`);
+    for (const one of row.items) one.state = "sent";
+  }
+  expect(rows).toEqual(["0+200", "200+50", "251+49", "300+1 alone", "301+199"]);
+  // What is left of them after a reload goes as it would have gone.
+  items[7]!.state = "ready";
+  expect(nextRow(items)?.together).toBe(true);
+  expect(nextRow([item(0), item(1)])).toEqual({ items: [item(0)], together: false });
 });

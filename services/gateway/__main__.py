@@ -22,12 +22,16 @@ from services.gateway.live.hub import Hub
 from tanda import telemetry
 from tanda.adapters.bulk import PostgresBulk
 from tanda.adapters.idempotency import PostgresIdempotency
+from tanda.adapters.jetstream_raw import JetStreamRawLog
 from tanda.adapters.migrations import migrate
-from tanda.adapters.nats import connect
+from tanda.adapters.nats import Connection, connect
 from tanda.adapters.postgres import open_pool, ready
 from tanda.adapters.postgres_views import PostgresViews
 from tanda.adapters.s3 import S3Blobs
-from tanda.domain.errors import Unavailable
+from tanda.archive.check import check_log
+from tanda.archive.log_archive import ArchiveDamaged, LogArchive
+from tanda.collector import relax_collector
+from tanda.domain.errors import LogDamaged, Unavailable
 from tanda.results import ResultsCache
 from tanda.settings import Settings, from_environment
 
@@ -42,6 +46,10 @@ KEEP_ALIVE_S = 30
 FORGET_EVERY_S = 3600.0
 CLOSE_S = 0.5
 MIGRATE_RETRY_S = 1.0
+#: The exit code that tells the supervisor and the operator: do not go on, look at the log.
+EXIT_LOG_DAMAGED = 3
+#: What the look at the archive may cost at the start, where the object store is away.
+CHECK_LOG_S = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -140,13 +148,36 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 async def serve(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT; the exit code."""
     async with AsyncExitStack() as stack:
-        deps = await compose(settings, stack)
+        try:
+            deps = await compose(settings, stack)
+        except LogDamaged as damage:
+            log.critical("The log is damaged; nothing is accepted. See `tanda doctor`.", reason=str(damage))
+            return EXIT_LOG_DAMAGED
         app = create_app(deps)
         server = GatewayServer(server_config(app, settings), app.state.gateway.hub)
+        ending = asyncio.create_task(_end_with(app.state.gateway.hub.damaged, server))
+        stack.callback(ending.cancel)
         log.info("The gateway is starting.", url=f"http://{settings.host}:{settings.port}")
         await server.serve()
     log.info("The gateway has stopped.")
+    if app.state.gateway.hub.damaged.is_set():
+        return EXIT_LOG_DAMAGED
     return 0 if server.started else 1
+
+
+async def _end_with(damaged: asyncio.Event, server: GatewayServer) -> None:
+    """A log that is damaged while we run takes no further batch: what it took would be lost in mending it."""
+    await damaged.wait()
+    server.should_exit = True
+
+
+async def _check_log(connection: Connection, blobs: S3Blobs, settings: Settings) -> None:
+    """LogDamaged where the log is not what its archive says; a store that is away has no say in it."""
+    try:
+        async with asyncio.timeout(CHECK_LOG_S):
+            await check_log(JetStreamRawLog(connection.client, settings), LogArchive(blobs))
+    except (Unavailable, ArchiveDamaged, TimeoutError) as error:
+        log.warning("The log could not be compared with its archive.", error=str(error))
 
 
 async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
@@ -159,6 +190,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     stack.callback(pool.terminate)
     blobs = S3Blobs(settings)
     stack.push_async_callback(_bounded, blobs.close)
+    await _check_log(connection, blobs, settings)
     idempotency = PostgresIdempotency(pool)
     migrating = asyncio.create_task(_until_done(lambda: migrate(pool)))
     stack.callback(migrating.cancel)
@@ -215,6 +247,7 @@ async def _bounded(close: Callable[[], Awaitable[None]]) -> None:
 def main() -> None:
     settings = from_environment()
     telemetry.configure("gateway", settings.log_level)
+    relax_collector()
     sys.exit(uvloop.run(serve(settings)))
 
 

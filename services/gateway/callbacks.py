@@ -76,7 +76,7 @@ async def _body(request: Request, gateway: Gateway) -> Callback:
         told = msgspec.json.decode(raw, type=Callback)
     except msgspec.ValidationError as error:
         raise field_error(error) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8 within a string
         raise Refusal("bad_json", f"The body is not JSON: {error}.", status=400) from error
     if told.status == "failed" and (told.error is None or not told.error.message.strip()):
         raise InvalidFields(("error", "a failed file needs a code and a message"))

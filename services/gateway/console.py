@@ -34,6 +34,8 @@ _HEADERS = {
 }
 #: What has its digest in its name never changes.
 _DIGESTED = re.compile(r".+-[\w-]{8}\.\w+")
+#: Loads the page again while no gateway answers; it is not in the folder of the page that it serves.
+_SERVICE_WORKER = "offline.js"
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -85,6 +87,8 @@ def _serve(request: Request, name: str) -> Response:
     if found is None:
         raise NotFound("route_not_found", "Not found.")
     headers = {**_HEADERS, "Cache-Control": found.caching}
+    if name == _SERVICE_WORKER:
+        headers["Service-Worker-Allowed"] = "/"
     if matches(request.headers.get("if-none-match"), found.etag):
         return not_modified(found.etag, headers)
     headers["ETag"] = found.etag

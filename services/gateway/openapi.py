@@ -29,6 +29,7 @@ def answers(
     media_type: str = "application/json",
     body: Any = None,
     multipart: bool = False,
+    files: bool = False,
 ) -> dict[str, Any]:
     """What a route answers and takes, for its ``openapi_extra``."""
     content = {media_type: {"schema": _schema(kind)}}
@@ -38,8 +39,8 @@ def answers(
     taken: dict[str, Any] = {}
     if body is not None:
         taken["application/octet-stream" if body is bytes else "application/json"] = {"schema": _schema(body)}
-    if multipart:
-        taken["multipart/form-data"] = {"schema": _form_schema()}
+    if multipart or files:
+        taken["multipart/form-data"] = {"schema": _form_schema(fields=multipart)}
     if taken:
         operation["requestBody"] = {"required": True, "content": taken}
     return operation
@@ -98,14 +99,15 @@ def _problem() -> dict[str, Any]:
     return {"description": "What went wrong.", "content": {"application/problem+json": {"schema": schema}}}
 
 
-def _form_schema() -> dict[str, Any]:
-    """The fields of the JSON form as text, and the files."""
+def _form_schema(*, fields: bool) -> dict[str, Any]:
+    """The files, and the fields of the JSON form as text where they belong to it."""
     _, components = msgspec.json.schema_components([OpenBatch], ref_template=_REF)
     names = [name for name in components["OpenBatch"]["properties"] if name != "open"]
-    fields: dict[str, Any] = {name: {"type": "string"} for name in names}
-    fields["tags"] = {"type": "array", "items": {"type": "string"}}
-    fields["files"] = {"type": "array", "items": {"type": "string", "format": "binary"}}
-    return {"type": "object", "properties": fields, "required": ["files"]}
+    parts: dict[str, Any] = {name: {"type": "string"} for name in names if fields}
+    if fields:
+        parts["tags"] = {"type": "array", "items": {"type": "string"}}
+    parts["files"] = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    return {"type": "object", "properties": parts, "required": ["files"]}
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -14,11 +14,11 @@ import uvloop
 
 from services.projector.catalog import VIEWS
 from services.projector.projector import Projector
-from services.projector.reading import relax_collector
 from tanda import telemetry
 from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.views.store import ViewStore
+from tanda.collector import relax_collector
 from tanda.domain.errors import LogDamaged
 from tanda.settings import Settings, from_environment
 

@@ -1,7 +1,6 @@
 """Reading the log ahead, so that the next events are there when the last ones are written."""
 
 import asyncio
-import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -85,8 +84,3 @@ def lean(record: Recorded) -> Recorded:
     if isinstance(event, FileCompleted) and event.result_ref is None:
         return msgspec.structs.replace(record, event=msgspec.structs.replace(event, result=NO_RESULT))
     return record
-
-
-def relax_collector() -> None:
-    """Looks for cycles more rarely: events and rows have none, and the search took an eighth of the time."""
-    gc.set_threshold(100_000, 50, 100)

@@ -1,4 +1,4 @@
-"""``python -m services.projector.replay VIEW…|--all [--verify] [--as-of SEQ|TIME] [--json]``.
+"""``python -m services.projector.replay VIEW…|--all [--verify|--as-of SEQ|TIME|--from-archive] [--json]``.
 
 Without a further option the views are rebuilt and swapped in. Exit code 0; 1 where it failed, or
 where ``--verify`` found a difference; 2 for wrong usage. Progress goes to stderr, answers to stdout.
@@ -14,13 +14,15 @@ import msgspec
 import uvloop
 
 from services.projector.catalog import VIEWS
-from services.projector.reading import relax_collector
+from services.projector.from_archive import BroughtBack, bring_back, forget_lost
 from services.projector.rebuild import Replayed, as_of, position_at, rebuild, verify
 from services.projector.views.view import View
 from tanda import telemetry
 from tanda.adapters.nats import connect
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.views.store import ViewStore
+from tanda.archive.log_archive import ArchiveDamaged
+from tanda.collector import relax_collector
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.errors import Refusal, TandaError
 from tanda.ports import Log
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     relax_collector()
     try:
         return uvloop.run(_run(arguments, from_environment()))
-    except (TandaError, ValueError) as error:
+    except (TandaError, ArchiveDamaged, ValueError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return 1
 
@@ -66,7 +68,13 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     )
     connection = await connect(settings, "replay")
     try:
+        back: BroughtBack | None = None
+        if arguments.from_archive:
+            back = await bring_back(connection, pool, settings, force=arguments.force, progress=Meter())
+            _say(back.sentences(), as_json=arguments.json)
         found = await _replay(arguments, connection.log, ViewStore(pool))
+        if back is not None:
+            _say(await forget_lost(pool, back), as_json=arguments.json)
     finally:
         await connection.close()
         async with asyncio.timeout(5.0):
@@ -96,6 +104,12 @@ async def _position(log: Log, moment: str) -> int:
     return int(moment)
 
 
+def _say(sentences: Sequence[str], *, as_json: bool) -> None:
+    """What has been done; beside an answer in JSON it goes to stderr."""
+    for sentence in sentences:
+        print(sentence, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+
 def _print(found: Sequence[Replayed], *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(found, order="deterministic").decode())
@@ -121,10 +135,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--verify", action="store_true", help="compare with the live views, change nothing")
     action.add_argument("--as-of", metavar="SEQ|TIME", help="the views at a moment of the past")
+    action.add_argument("--from-archive", action="store_true", help="restore the log from its archive first")
+    parser.add_argument("--force", action="store_true", help="with --from-archive: though services run")
     parser.add_argument("--keep", action="store_true", help="with --as-of: leave the rows in a schema")
     parser.add_argument("--rows", type=int, default=20, help="with --as-of: rows of each table to print")
     parser.add_argument("--json", action="store_true", help="the answer as JSON")
     arguments = parser.parse_args(argv)
+    arguments.all |= arguments.from_archive and not arguments.views
     if arguments.all == bool(arguments.views):
         parser.error("name the views, or --all of them")
     if unknown := [name for name in arguments.views if name not in VIEWS]:

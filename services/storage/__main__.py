@@ -10,10 +10,13 @@ from secrets import token_hex
 import structlog
 import uvloop
 
+from services.storage.log_archive import LogArchiver
 from services.storage.storage import Storage
 from tanda import telemetry
+from tanda.adapters.jetstream_raw import JetStreamRawLog
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
+from tanda.collector import relax_collector
 from tanda.domain.errors import LogDamaged
 from tanda.results import sweep
 from tanda.settings import Settings, from_environment
@@ -53,11 +56,11 @@ async def _run(settings: Settings) -> None:
     connection = await connect(settings, f"storage-{name}")
     connection.be_present("storage", name)
     blobs = S3Blobs(settings)
+    archiver = LogArchiver(JetStreamRawLog(connection.client, settings), blobs)
     try:
         _log.info("Storage is running.", storage=name)
-        await Storage(
-            log=connection.log, blobs=blobs, settings=settings, spool=spool, name=name
-        ).run()  # fmt: skip
+        storage = Storage(log=connection.log, blobs=blobs, settings=settings, spool=spool, name=name)
+        await archiver.run_beside(storage.run())
     finally:
         await blobs.close()
         await connection.close()
@@ -72,6 +75,7 @@ def main() -> int:
     """The process's entry."""
     settings = from_environment()
     telemetry.configure("storage", settings.log_level)
+    relax_collector()
     with suppress(KeyboardInterrupt):
         return uvloop.run(serve(settings))
     return 0

@@ -12,13 +12,14 @@ import structlog
 import uvloop
 
 from services.worker.outcomes import Outcomes
-from services.worker.outside import Http
+from services.worker.outside import Http, Llm
 from services.worker.runner import Runner
 from services.worker.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import Scheduler
 from tanda import telemetry
 from tanda.adapters.nats import Connection, connect
 from tanda.adapters.s3 import S3Blobs
+from tanda.collector import relax_collector
 from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, provider_lane
 from tanda.domain.errors import LogDamaged
 from tanda.settings import Settings, from_environment, http_endpoints, providers
@@ -67,9 +68,10 @@ async def _work(
 ) -> int:  # fmt: skip
     blobs = S3Blobs(settings)
     http = Http(http_endpoints(settings), settings)
+    llm = Llm(settings)
     outcomes = Outcomes(
         blobs=blobs, sandbox=sandbox, settings=settings, spool=spool, entropy=random.random,
-        outside={"http": http}, queue=connection.work,
+        outside={"http": http, "llm": llm}, queue=connection.work,
     )  # fmt: skip
     scheduler = Scheduler(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
@@ -94,6 +96,7 @@ async def _work(
     await asyncio.gather(*(one.drain(DRAIN_S) for one in runners))
     await scheduler.release_lease()
     await http.close()
+    await llm.close()
     return code
 
 
@@ -113,6 +116,7 @@ def main() -> int:
     """The process's entry."""
     settings = from_environment()
     telemetry.configure("worker", settings.log_level)
+    relax_collector()
     with suppress(KeyboardInterrupt):
         return uvloop.run(serve(settings))
     return 0

@@ -78,6 +78,8 @@ class Outcomes:
 
     async def of(self, items: Sequence[WorkItem]) -> list[c.Command]:
         """One command for each item, in their order."""
+        if all(self.quick(item.lane) for item in items):
+            return [await self._one(item) for item in items]  # a task each would cost more than the work
         return await asyncio.gather(*map(self._one, items))
 
     async def _one(self, item: WorkItem) -> c.Command:
@@ -111,9 +113,16 @@ class Outcomes:
                 await asyncio.sleep(TROUBLE_WAIT_S)
 
     async def _process(self, item: WorkItem, token: str) -> Result | Failure | Pending:
-        if outside := self._outside.get(item.processor):
-            await self._wait_out_brake(item.lane)
-            return await outside.call(self._call(item, token))
+        try:
+            if outside := self._outside.get(item.processor):
+                await self._wait_out_brake(item.lane)
+                return await outside.call(self._call(item, token))
+            return await self._process_here(item)
+        except KeyError:
+            message = "The stored file is gone or damaged; upload it again."
+            return Failure(code="source_missing", message=message, retryable=True)
+
+    async def _process_here(self, item: WorkItem) -> Result | Failure:
         known = self._sandbox.known.get(item.processor)
         if known is None or known.trusted:
             return await self._sandbox.run(_job(item, self._spool))
@@ -121,9 +130,6 @@ class Outcomes:
         try:
             await self._blobs.fetch(item.source, path)
             return await self._sandbox.run(_job(item, path))
-        except KeyError:
-            message = "The stored file is gone or damaged; upload it again."
-            return Failure(code="source_missing", message=message, retryable=True)
         finally:
             path.unlink(missing_ok=True)
 
@@ -160,7 +166,7 @@ class Outcomes:
         return c.FailFile(
             error=error, duration_ms=duration_ms, retry_at=retry_at, provider=lane_provider(item.lane),
             braked_until=await self._braked(item, failure, now_ms),
-            quarantined=error.retryable and retry_at is None,
+            quarantined=error.retryable and retry_at is None, usage=failure.usage,
         )  # fmt: skip
 
     async def _braked(self, item: WorkItem, failure: Failure, now_ms: int) -> str | None:

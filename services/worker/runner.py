@@ -8,9 +8,9 @@ one outcome stand.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
+import msgspec
 import structlog
 
 from services.worker.outcomes import Outcomes
@@ -19,6 +19,7 @@ from tanda.contracts.envelope import NewEvent, Origin, new_event
 from tanda.contracts.events import Event
 from tanda.contracts.results import FileError
 from tanda.contracts.subjects import file_subject
+from tanda.contracts.times import rfc3339
 from tanda.contracts.work import WorkItem, lane_provider
 from tanda.domain import file as file_aggregate
 from tanda.domain.errors import Conflict, StateForbids, Unavailable
@@ -36,8 +37,10 @@ TROUBLE_WAIT_S = 0.5
 class Run:
     """One delivery on its way: what the log knows of the file, and at which position."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, slot: int = 1) -> None:
         self.delivery = delivery
+        #: Which of the runner's slots it has, counted as they were taken.
+        self.slot = slot
         self.item: WorkItem = delivery.item
         self.state = file_aggregate.queued_state(self.item.attempt)
         self.seq = self.item.seq
@@ -108,14 +111,14 @@ class Runner:
         groups = [deliveries] if self._outcomes.quick(self._lane) else [[one] for one in deliveries]
         for group in groups:
             self._free -= len(group)
-            task = asyncio.create_task(self._guard(group))
+            task = asyncio.create_task(self._guard(group, self._busy))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, group: Sequence[Delivery]) -> None:
+    async def _guard(self, group: Sequence[Delivery], slot: int) -> None:
         """Frees the slots whatever happens; a server's absence is no fault of the file."""
         try:
-            await self.handle(group)
+            await self.handle(group, slot)
         except Unavailable as error:
             _log.warning("work was interrupted and will come again", files=len(group), error=str(error))
             await asyncio.gather(*(one.give_back(TROUBLE_WAIT_S) for one in group))
@@ -128,17 +131,46 @@ class Runner:
             self._free += len(group)
             self._freed.set()
 
-    async def handle(self, deliveries: Sequence[Delivery]) -> None:
+    async def handle(self, deliveries: Sequence[Delivery], slot: int = 1) -> None:
         """Start, process, outcome, done: for each of a group, with shared commits."""
-        runs = await self._start([Run(one) for one in deliveries])
+        at_once, runs = self._sorted([Run(one, slot) for one in deliveries])
+        runs = await self._start(runs) + at_once
         if not runs:
             return
         heartbeat = asyncio.create_task(self._extend(runs))
         try:
+            begun_at = rfc3339(int(self._clock() * 1000))
             commands = await self._outcomes.of([run.item for run in runs])
-            await self._finish(list(zip(runs, commands, strict=True)))
+            results = list(zip(runs, commands, strict=True))
+            await self._finish(await self._began(results, begun_at))
         finally:
             heartbeat.cancel()
+
+    def _sorted(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
+        """Those whose start is told with their outcome, which saves a third of all events, and the others.
+
+        A start that is told late does not count a lost worker; so only what nobody has lost yet goes that
+        way, and only work of our own that takes no time.
+        """
+        if not self._outcomes.quick(self._lane):
+            return [], runs
+        return [run for run in runs if run.delivery.is_first], [
+            run for run in runs if not run.delivery.is_first
+        ]
+
+    async def _began(
+        self, results: Sequence[tuple[Run, c.Command]], begun_at: str
+    ) -> list[tuple[Run, c.Command]]:  # fmt: skip
+        """Each outcome with the start that it needs: only a result tells its own."""
+        told: list[tuple[Run, c.Command]] = []
+        for run, command in results:
+            if run.state.status != "queued":
+                told.append((run, command))
+            elif isinstance(command, c.CompleteFile):
+                told.append((run, msgspec.structs.replace(command, started_at=begun_at)))
+            elif await self._start([run]):
+                told.append((run, command))
+        return told
 
     async def _extend(self, runs: Sequence[Run]) -> None:
         """Keeps the lease while the work lasts."""
@@ -179,7 +211,7 @@ class Runner:
             return  # thousands a second, of no interest one by one
         _log.info(
             "processing started", batch=run.item.batch_id, file=run.item.file_id, attempt=run.item.attempt,
-            attempts_max=self._settings.attempts_max, lane=self._lane, slot=f"{self._busy} of {self._limit}",
+            attempts_max=self._settings.attempts_max, lane=self._lane, slot=f"{run.slot} of {self._limit}",
         )  # fmt: skip
 
     async def _start_again(self, run: Run) -> bool:
@@ -224,14 +256,12 @@ class Runner:
         """Writes the outcomes; where another event came first, that one stands and ours is dropped."""
         events = [self._new(run, file_aggregate.decide(run.state, command)[0]) for run, command in results]
         outcomes = await self._log.append_each(events)
-        answers: list[Coroutine[Any, Any, None]] = []
         for (run, _), new, outcome in zip(results, events, outcomes, strict=True):
             if isinstance(outcome, Conflict):
                 _log.info("another outcome came first", batch=run.item.batch_id, file=run.item.file_id)
             else:
                 run.advance(new.event, outcome)
-            answers.append(run.delivery.done())
-        await asyncio.gather(*answers)
+            await run.delivery.done()
 
     def _new(self, run: Run, event: Event) -> NewEvent:
         return new_event(

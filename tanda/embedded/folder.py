@@ -35,6 +35,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+        #: Nothing has run here yet.
+        self.is_new = not (self.path / "secrets").exists()
         if not self.path.exists():
             self.path.mkdir(parents=True)
             self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)

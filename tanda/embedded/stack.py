@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tanda.embedded import orphans, runfile
-from tanda.embedded.child import Service, ServiceChild, tanda_services
+from tanda.embedded.child import CHECK_LOG, EXIT_LOG_DAMAGED, Service, ServiceChild, tanda_services
 from tanda.embedded.folder import LOOPBACK, Folder, FolderInUse, free_ports, is_free, turn_over
 from tanda.embedded.servers import Servers, start_all, stop_all
 from tanda.embedded.servers.account import NoPlace
@@ -19,12 +19,13 @@ from tanda.embedded.servers.binaries import BinaryMissing
 from tanda.embedded.servers.http import request
 from tanda.embedded.servers.nats import EVENTS_BYTES_VARIABLE, Nats
 from tanda.embedded.servers.server import ServerFailed
-from tanda.embedded.supervise import Child, keep
+from tanda.embedded.supervise import Child, LogDamaged, keep
 
 PORT = 8420
 #: The services' first start includes streams, migrations and a look at the whole log.
 READY_S = 90.0
 READY_POLL_S = 0.1
+CHECK_S_MAX = 60.0
 READY_TIMEOUT_S = 2.0
 #: Everything is down in under 10 s: services first, and the servers get what is left of it.
 STOP_S = 9.5
@@ -70,6 +71,11 @@ async def up(options: UpOptions) -> int:
     try:
         with folder.locked():
             return await Stack(folder, options).run()
+    except LogDamaged as damage:
+        command = f"tanda replay --from-archive --data {options.data}"
+        print(f"The event log is damaged, so nothing runs: {damage}.", file=sys.stderr)
+        print(f"`{command}` restores it from its archive; `tanda doctor` tells more.", file=sys.stderr)
+        return EXIT_LOG_DAMAGED
     except (FolderInUse, ServerFailed, BinaryMissing, NoPlace, NotReady, PortTaken, TimeoutError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -86,6 +92,8 @@ class Stack:
         every = Servers(folder).all
         self.servers = [server for server in every if not options.environ.get(_EXTERNAL[server.name])]
         services = tanda_services(options.worker_count) if options.services is None else options.services
+        #: A folder that is new has no log to be damaged, and stand-ins for services have none at all.
+        self._has_log = options.services is None and not folder.is_new
         self.services = [
             ServiceChild(service, number, folder, self.environment)
             for service in services
@@ -136,6 +144,8 @@ class Stack:
         await start_all(self.servers)
         for server in self.servers:
             self._keep(server)
+        if self._has_log:
+            await self._check_log()
         for service in self.services:
             await service.spawn()
             self._keep(service)
@@ -144,6 +154,23 @@ class Stack:
         await self._until_gateway_ready()
         with contextlib.suppress(OSError):
             print(f"Tanda is ready at {self.url}", flush=True)
+
+    async def _check_log(self) -> None:
+        """Before anything can write: the services would build on a log that lost events, or fill its gaps."""
+        check = await asyncio.create_subprocess_exec(
+            *CHECK_LOG, env=self.environment(), stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(CHECK_S_MAX):
+                _, said = await check.communicate()
+        except (TimeoutError, asyncio.CancelledError):
+            check.kill()
+            raise
+        sentence = said.decode("utf-8", "replace").strip()
+        if check.returncode == EXIT_LOG_DAMAGED:
+            raise LogDamaged(sentence)
+        if sentence:
+            say(sentence.splitlines()[-1])
 
     async def _serve(self) -> None:
         """A keeper never ends; one that does has met a bug, and its error ends everything."""
@@ -171,6 +198,8 @@ class Stack:
         deadline = time.monotonic() + READY_S
         address = (LOOPBACK if self.host in ("0.0.0.0", "localhost", "::") else self.host, self.port)  # noqa: S104
         while gateway:
+            for ended in (task for task in self._tasks if task.done()):
+                ended.result()
             status, body = await request("GET", address, "/readyz", timeout_s=READY_TIMEOUT_S)
             if status == 200:
                 return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from tanda.embedded.child import EXIT_LOG_DAMAGED, ServiceChild
 from tanda.embedded.servers.binaries import BinaryMissing
 from tanda.embedded.servers.server import ServerFailed
 
@@ -13,6 +14,10 @@ BACKOFF_S_MIN = 0.2
 BACKOFF_S_MAX = 5.0
 #: A child that lived this long starts again at once, as after its first death: what cannot start dies sooner.
 LIFE_S = 5.0
+
+
+class LogDamaged(Exception):
+    """The event log lacks what it once had; nothing may go on before it is mended."""
 
 
 class Child(Protocol):
@@ -44,12 +49,17 @@ class Backoff:
 
 
 async def keep(child: Child, *, say: Callable[[str], None], changed: Callable[[], None]) -> None:
-    """Watches a running child for ever; ``changed`` is called whenever its process has become another."""
+    """Watches a running child for ever; ``changed`` is called whenever its process has become another.
+
+    Raises LogDamaged where the child says so by its exit code: to start it again would change nothing.
+    """
     backoff = Backoff()
     born = time.monotonic()
     while True:
         code = await child.exited()
         changed()
+        if code == EXIT_LOG_DAMAGED and isinstance(child, ServiceChild):
+            raise LogDamaged(f"{child.name} says so: see {child.log}")
         delay_s = backoff.after(time.monotonic() - born)
         say(f"{child.name} ended ({_how(code)}) and starts again in {delay_s:.1f} s; its log is {child.log}")
         await asyncio.sleep(delay_s)

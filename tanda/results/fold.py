@@ -96,7 +96,7 @@ class DocumentFold:
                 file.attempt = event.attempt
                 file.processor = (event.processor, event.processor_version)
             case e.FileCompleted():
-                file.error = None
+                file.attempt, file.error = event.attempt, None
                 file.processor = (event.processor, event.processor_version)
                 file.result = event.result_ref or self._store(bytes(event.result))
             case e.FileFailed() | e.FileAttemptFailed():

@@ -36,7 +36,7 @@ STATUS = {
 }  # fmt: skip
 LEGAL = {
     None: {"FileQueued", "FileRejected"},
-    "FileQueued": {"FileStarted", "FileCancelled"},
+    "FileQueued": {"FileStarted", "FileCompleted", "FileCancelled"},
     "FileStarted": {"FileStarted", "FileCompleted", "FileFailed", "FileAttemptFailed", "FileWaiting"},
     "FileAttemptFailed": {"FileQueued", "FileCancelled"},
     "FileWaiting": {"FileCompleted", "FileFailed", "FileAttemptFailed", "FileCancelled"},

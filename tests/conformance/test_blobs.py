@@ -168,6 +168,10 @@ async def test_keys_copies_and_deletes(blobs: AnyBlobs, room: str) -> None:
     assert await blobs.keys(room + "src/") == [room + "src/b"]
     assert await blobs.keys(room) == [room + "archive/a", room + "other", room + "src/b"]
     assert await blobs.keys(room + "none/") == []
+    stats = await blobs.stats(room + "src/")
+    assert [(one.key, one.bytes) for one in stats] == [(room + "src/b", 1)]
+    assert abs(stats[0].modified_ms - time.time() * 1000) < 60_000
+    assert await blobs.stat(room + "src/b") == stats[0]
     moved = msgspec.structs.replace(ref, key=room + "archive/a")
     assert await blobs.read(moved) == b"abc"
 

@@ -107,9 +107,10 @@ async def test_nothing_is_taken_that_was_not_asked_for(ports: Ports, tenant: str
 async def test_an_abandoned_item_comes_again(ports: Ports, tenant: str, lane: str) -> None:
     """A runner that died says nothing; after the lease another one gets the file."""
     await ports.work.put(items(tenant, lane, 1))
-    await take(ports.work, lane, 1)
+    (first,) = await take(ports.work, lane, 1)
     (again,) = await take(ports.work, lane, 1)
     await again.done()
+    assert (first.is_first, again.is_first) == (True, False)
 
 
 async def test_a_held_item_stays_held(ports: Ports, tenant: str, lane: str) -> None:

@@ -15,7 +15,8 @@ PURE = _words(
 )
 #: The rooms of ``tanda`` that every service may know: language, rules, ports, and what is built on them.
 LANGUAGE = _words(
-    "tanda.contracts tanda.domain tanda.ports tanda.settings tanda.telemetry tanda.results tanda.follower"
+    "tanda.contracts tanda.domain tanda.ports tanda.settings tanda.telemetry tanda.collector tanda.results"
+    " tanda.follower tanda.archive"
 )
 ADAPTERS = frozenset({"tanda.adapters"})
 
@@ -61,6 +62,7 @@ ROOMS: dict[str, Room] = {
         packages=_words("msgspec"),
         stdlib=PURE | {"os", "pathlib"},
     ),
+    "tanda.collector": Room("Sets a process up, and knows nothing of what it does.", stdlib=_words("gc")),
     "tanda.telemetry": Room(
         "Logs and metrics of every process.",
         ours=LANGUAGE,
@@ -75,6 +77,28 @@ ROOMS: dict[str, Room] = {
         "Follows the log from a snapshot; worker, storage and gateway share it.",
         ours=LANGUAGE,
         packages=_words("msgspec structlog"),
+    ),
+    "tanda.archive": Room(
+        "The log's archive: its format, its chain, and restoring from it; storage and the commands share it.",
+        ours=LANGUAGE,
+        packages=_words("msgspec structlog"),
+    ),
+    "tanda.archive.segments": Room(
+        "The format: messages as bytes and back, the same in a test and in a restore.",
+        ours=_words("tanda.archive"),
+        packages=_words("msgspec"),
+        stdlib=PURE,
+    ),
+    "tanda.doctor": Room(
+        "Finds what is wrong with a whole installation and mends it: all servers at once, no service.",
+        ours=LANGUAGE | ADAPTERS | _words("tanda.embedded"),
+        packages=_words("asyncpg msgspec structlog"),
+    ),
+    "tanda.doctor.inventory": Room(
+        "What the log says must be there: a pure fold.",
+        ours=_words("tanda.contracts tanda.domain tanda.doctor.findings"),
+        packages=_words("msgspec"),
+        stdlib=PURE,
     ),
     "tanda.adapters": Room(
         "The only room that knows nats, asyncpg and minio.",
@@ -101,7 +125,10 @@ ROOMS: dict[str, Room] = {
     ),
     "tanda.cli": Room(
         "A composition root: the commands put rooms together; services are processes to it, never imports.",
-        ours=LANGUAGE | ADAPTERS | _words("tanda.client tanda.embedded tanda.intake tanda.samples"),
+        ours=LANGUAGE
+        | ADAPTERS
+        | _words("tanda.client tanda.doctor tanda.embedded tanda.intake")
+        | {"tanda.samples"},
         packages=_words("cyclopts rich httpx2 msgspec structlog uvloop"),
     ),
     "services": Room("Nothing lives here but the services.", stdlib=PURE),
@@ -146,6 +173,10 @@ ROOMS: dict[str, Room] = {
         ours=LANGUAGE | ADAPTERS | _words("tanda services.storage"),
         packages=_words("structlog uvloop"),
     ),
+    "services.storage.check_log": Room(
+        "Composition root of the look at the log before anything starts.",
+        ours=LANGUAGE | ADAPTERS | {"tanda"},
+    ),
     "services.projector": Room(
         "Keeps the read models; asks the log through ports.",
         ours=LANGUAGE,
@@ -160,6 +191,11 @@ ROOMS: dict[str, Room] = {
         "Composition root of the command `tanda replay`.",
         ours=LANGUAGE | ADAPTERS | _words("tanda services.projector"),
         packages=_words("msgspec structlog uvloop"),
+    ),
+    "services.projector.from_archive": Room(
+        "Composition root of `tanda replay --from-archive`: log, object store, queue and views at once.",
+        ours=LANGUAGE | ADAPTERS | _words("tanda services.projector"),
+        packages=_words("asyncpg msgspec structlog"),
     ),
     "services.projector.views": Room(
         "Sealed: a view turns events into rows and its SQL lies beside it.",

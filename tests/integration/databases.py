@@ -1,5 +1,6 @@
 """A database of a test's own on the run's server: the views' schemas have fixed names."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_hex
@@ -21,5 +22,16 @@ async def own_database(settings: Settings) -> AsyncGenerator[Settings]:
         dsn = urlsplit(settings.postgres_dsn)._replace(path=f"/{name}").geturl()
         yield msgspec.structs.replace(settings, postgres_dsn=dsn)
     finally:
-        await connection.execute(f"drop database if exists {name} with (force)")
+        await _drop(connection, name)
         await connection.close()
+
+
+async def _drop(connection: asyncpg.Connection, name: str) -> None:
+    """The server's own cleaner may be at work in it for a moment, and is not ours to end."""
+    for _ in range(100):
+        try:
+            await connection.execute(f"drop database if exists {name} with (force)")
+            return
+        except asyncpg.InsufficientPrivilegeError:
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"{name} could not be dropped")

@@ -11,7 +11,7 @@ import pytest
 from services.worker.outcomes import Outcomes
 from services.worker.runner import Runner
 from services.worker.sandbox import Sandbox, installed_processors
-from services.worker.scheduler import Scheduler
+from services.worker.scheduler import AHEAD_FILES, Scheduler
 from tanda.adapters.memory import MemoryBoard, MemoryLease, MemoryLog, MemoryTimers, MemoryWork
 from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import commands as c
@@ -110,7 +110,7 @@ def completed(count: int) -> Callable[[list[Recorded]], bool]:
 
 
 async def test_a_batch_is_released_started_and_completed(house: House) -> None:
-    """Each file once: queued, started, completed, in that order, each event on top of the one before."""
+    """Each file once: queued and completed, each event on top of the one before; the last tells the start."""
     story = await sealed(house, 20)
     house.scheduler()
     house.runner()
@@ -118,10 +118,26 @@ async def test_a_batch_is_released_started_and_completed(house: House) -> None:
     for file_id in story.file_ids:
         assert [r.name for r in events if r.file_id == file_id] == [
             "FileQueued",
-            "FileStarted",
             "FileCompleted",
         ]
+    done = [r.event for r in events if isinstance(r.event, e.FileCompleted)]
+    assert all(one.started_at and one.previous == "queued" for one in done)
     assert await house.work.take(LANE_QUICK, 1, 0.0) == []
+
+
+async def test_no_more_is_released_than_keeps_runners_busy(house: House) -> None:
+    """A batch that comes later waits for few files of an earlier one, however large that is."""
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    for number in range(4 * AHEAD_FILES):
+        await story.queue_with("table", b"a,b\n1,2\n", f"{number}.csv")
+    await story.seal()
+    house.scheduler()
+    (first,) = await house.work.take(LANE_DEFAULT, 1, DEADLINE_S)
+    assert len(await house.work.present()) == AHEAD_FILES
+    await first.give_back(0.0)
+    house.runner(LANE_DEFAULT)
+    await house.until(story, completed(4 * AHEAD_FILES))
 
 
 async def test_two_workers_and_two_schedulers_agree(house: House) -> None:
@@ -226,7 +242,7 @@ async def test_a_cancelled_batch_runs_nothing_more(house: House) -> None:
     house.scheduler()
     house.runner()
     events = await house.until(story, lambda events: len(names(events, e.FileCancelled)) == 30)
-    assert names(events, e.FileStarted) == []
+    assert names(events, e.FileStarted) == names(events, e.FileCompleted) == []
 
 
 async def test_a_paused_batch_waits_and_goes_on(house: House) -> None:
@@ -236,7 +252,7 @@ async def test_a_paused_batch_waits_and_goes_on(house: House) -> None:
     house.scheduler()
     house.runner()
     await house.until(other, completed(5))
-    assert names(await house.events(story), e.FileStarted) == []
+    assert names(await house.events(story), e.FileCompleted) == []
     await story.command(c.ResumeBatch())
     await house.until(story, completed(5))
 

@@ -9,7 +9,7 @@ import pytest
 
 from tanda.cli.target import Target
 from tanda.embedded import runfile
-from tanda.settings import Settings, check, from_environment
+from tanda.settings import Settings, check, from_environment, llm_prices
 
 
 def test_each_setting_has_its_variable() -> None:
@@ -38,6 +38,35 @@ def test_without_keys_the_gateway_stays_on_loopback() -> None:
     with pytest.raises(ValueError, match="loopback"):
         check(Settings(host="0.0.0.0"))
     assert check(Settings(host="0.0.0.0", api_keys="acme:secret")).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("http_endpoints", "publisher=https://", "name=url pairs"),
+        ("http_endpoints", "publisher=http://host:many/", "name=url pairs"),
+        ("anthropic_url", "api.anthropic.com", "TANDA_ANTHROPIC_URL must be an address"),
+        ("openai_url", "http://", "TANDA_OPENAI_URL must be an address"),
+        ("llm_prices", "claude-test-1=3", "TANDA_LLM_PRICES must be"),
+        ("llm_prices", "claude-test-1=3/-15", "TANDA_LLM_PRICES must be"),
+    ],
+)
+def test_a_provider_that_could_never_be_called_is_refused(name: str, value: str, words: str) -> None:
+    """At the start, in one sentence, and not with every file."""
+    with pytest.raises(ValueError, match=words):
+        check(Settings(**{name: value}))
+
+
+def test_a_key_that_no_header_can_carry_is_refused_without_being_told() -> None:
+    """A line's end comes with many a file that holds a key."""
+    with pytest.raises(ValueError, match="TANDA_OPENAI_API_KEY") as refused:
+        check(Settings(openai_api_key="sk-secret\n"))
+    assert "sk-secret" not in str(refused.value)
+
+
+def test_prices_are_dollars_a_million_tokens() -> None:
+    prices = llm_prices(Settings(llm_prices="claude-test-1=3/15, org/model:7b=0/0.5,"))
+    assert prices == {"claude-test-1": (3.0, 15.0), "org/model:7b": (0.0, 0.5)}
 
 
 FAILING = """

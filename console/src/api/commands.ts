@@ -5,6 +5,7 @@ import { live } from "../live/live.svelte.ts";
 import type { Batch, BatchStatus } from "../live/types.ts";
 import { t } from "../text/text.svelte.ts";
 import { ApiError, post } from "./http.ts";
+import { refusalText } from "./refusal.ts";
 
 export type Verb = "pause" | "resume" | "cancel" | "retry";
 const UNDO_MS = 6_000;
@@ -23,7 +24,7 @@ export function allows(batch: Batch, verb: Verb): boolean {
 
 export function complain(error: unknown): void {
   const words = error instanceof ApiError && error.isMissing ? t("trouble_missing")
-    : error instanceof ApiError ? error.message : t("trouble_away");
+    : error instanceof ApiError ? refusalText(error) : t("trouble_away");
   toasts.add({ tone: "bad", text: words });
 }
 
@@ -82,20 +83,22 @@ export interface BulkAction {
   failed: number;
 }
 
-// The same for many batches: by the server where it can, else one by one from here.
+// The same for many batches: by the server where it can, else one by one from here. Only those whose state allows
+// it are asked for, since the server counts every batch that fits and tells afterwards which it skipped.
 export async function bulk(action: Verb, batches: Batch[], dryRun: boolean): Promise<BulkAction> {
-  const filter = { batch_ids: batches.map((batch) => batch.id) };
+  const able = batches.filter((batch) => allows(batch, action));
+  const result = { id: null, status: "counted", matched: able.length, done: 0, skipped: batches.length - able.length, failed: 0 };
+  if (!able.length) return result;
   try {
+    const filter = { batch_ids: able.map((batch) => batch.id) };
     return await post<BulkAction>("/v1/bulk-actions", { action, filter, dry_run: dryRun });
   } catch (error) {
     if (!(error instanceof ApiError && error.isMissing)) throw error;
   }
-  const able = batches.filter((batch) => allows(batch, action));
-  const result = { id: null, status: "completed", matched: able.length, done: 0, skipped: batches.length - able.length, failed: 0 };
-  if (dryRun) return { ...result, status: "counted" };
+  if (dryRun) return result;
   for (const batch of able) {
     const done = action === "retry" ? post(`/v1/batches/${batch.id}/retry`, { status: "failed" }) : order(batch.id, action);
     await done.then(() => (result.done += 1), () => (result.failed += 1));
   }
-  return result;
+  return { ...result, status: "completed" };
 }

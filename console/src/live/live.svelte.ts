@@ -1,16 +1,18 @@
 // What the page knows: rows folded from events, told to the screens once per animation frame.
 
+import { read } from "../api/http.ts";
 import { keep, kept } from "../api/keep.ts";
 import { keyOf, onKey } from "../api/key.ts";
 import type { FromWorker, Link, ToWorker } from "./protocol.ts";
 import { ACTIVE } from "./progress.ts";
 import { archivedBy, foldArchived, foldBatch, foldFile } from "./store.ts";
-import type { Batch, Event, File } from "./types.ts";
+import type { Batch, Event, File, Page } from "./types.ts";
 
 const BATCHES_MAX = 2_000;
 const HIDDEN_FLUSH_MS = 500;
-const KEEP_MS = 3_000;
+const KEEP_MS = 1_000;
 const POSITION_WAIT_MS = 1_000;
+const UNDER_WAY = "/v1/batches?status=active&limit=200";
 
 class Live {
   link = $state.raw<Link>("connecting");
@@ -34,13 +36,15 @@ class Live {
   private keepTimer: ReturnType<typeof setTimeout> | undefined;
   // Something was read before the position was known, and may be older than the first event.
   private blind = false;
+  // What is under way has been told by the server.
+  private current = false;
   private positioned: (() => void) | undefined;
   private readonly position = new Promise<void>((resolve) => (this.positioned = resolve));
 
   async start(): Promise<void> {
     this.connect();
     const last = await kept<{ at: number; batches: Batch[] }>("state");
-    if (!last || this.seq) return;
+    if (!last || this.current) return;
     for (const batch of last.body.batches) if (!this.batches.has(batch.id)) this.batches.set(batch.id, batch);
     this.asOf ||= last.at;
     this.changed();
@@ -92,12 +96,16 @@ class Live {
     if (link === "live" && this.link === "offline") this.epoch += 1;
     Object.assign(this, { link, leads });
     if (!seq) return;
-    if (!this.seq && this.blind) this.epoch += 1;
+    const isFirst = !this.seq;
+    if (isFirst && this.blind) this.epoch += 1;
     this.seq ||= seq;
     this.positioned?.();
+    // The tab with the connection was told what is under way before this one was there.
+    if (isFirst && !leads) void this.load((min) => read<Page<Batch>>(UNDER_WAY, min), ({ body }) => this.hearSnapshot(body.data)).catch(() => undefined);
   }
 
   private hearSnapshot(batches: Batch[]): void {
+    this.current = true;
     const active = new Set(batches.map((batch) => batch.id));
     // What was kept from the last visit as active and is so no more is loaded by whoever shows it.
     for (const [id, batch] of this.batches) if (ACTIVE.has(batch.status) && !active.has(id)) this.batches.delete(id);
@@ -155,6 +163,8 @@ class Live {
     this.loading += 1;
     try {
       const answer = await read(minSeq);
+      // What nobody answered is as old as when it was last read.
+      this.asOf ||= (answer as { keptAt?: number | null }).keptAt ?? 0;
       put(answer);
       const early = [...this.early];
       this.early.clear();

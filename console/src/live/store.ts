@@ -67,7 +67,8 @@ function count(batch: Batch, event: Event, after: Status): void {
   counts[counted(after)] += 1;
   if (previous) counts[counted(previous)] -= 1;
   else counts.total += 1;
-  if (after === "processing") batch.started_at ??= event.time;
+  // Quick work tells its start with its outcome.
+  batch.started_at ??= after === "processing" ? event.time : event.data.started_at ?? null;
 }
 
 // The status that the file left; the log leaves out what is the default.
@@ -162,13 +163,13 @@ const CHANGES: Record<string, (event: Event, file: File) => Partial<File>> = {
     status: "processing", attempt, processor, started_at: time, provider: provider ?? null,
   }),
   FileWaiting: () => ({ status: "waiting" }),
-  FileCompleted: (event) => ({
+  FileCompleted: (event, file) => ({
     status: "completed", processor: event.data.processor, error: null, warnings: event.data.warnings ?? [],
     artifacts: (event.data.artifacts ?? []).map((one: { name: string; content_type: string }) => ({
       name: one.name, content_type: one.content_type, url: `${fileUrl(event)}/artifacts/${quoted(one.name)}`,
     })),
     finished_at: event.time, duration_ms: event.data.duration_ms, result_url: `${fileUrl(event)}/result`,
-    cost: event.data.usage ?? null,
+    cost: event.data.usage ?? null, started_at: event.data.started_at ?? file.started_at,
   }),
   FileAttemptFailed: ({ data }) => ({
     status: "retrying", error: problem(data.error, data.attempt), duration_ms: data.duration_ms ?? 0,

@@ -20,20 +20,18 @@ class Text {
   language = $state.raw<Language>("es");
   words = $state.raw<Words | undefined>(undefined);
 
-  // Whether more than the first page has been asked for.
-  private wantsMore = false;
+  // More than the first page has been asked for.
+  private others: Promise<unknown> | undefined;
 
-  // A part of the page together with the words that it needs.
+  // A part of the page together with what it needs: words and icons.
   async more<T>(part: Promise<T>): Promise<T> {
-    if (!this.wantsMore) {
-      this.wantsMore = true;
-      await this.choose(this.language);
-    }
+    this.others ??= import("../app/more.ts").then(() => this.choose(this.language));
+    await this.others;
     return part;
   }
 
   async choose(language: Language): Promise<void> {
-    const [first, more] = await Promise.all([FIRST[language](), this.wantsMore ? MORE[language]() : {}]);
+    const [first, more] = await Promise.all([FIRST[language](), this.others ? MORE[language]() : {}]);
     this.words = { ...first, ...more };
     this.language = language;
     document.documentElement.lang = language;

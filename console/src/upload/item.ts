@@ -46,6 +46,37 @@ export function withOwnNames(names: string[]): string[] {
   });
 }
 
+// A request for each of ten thousand small files would take minutes, and one for all of them would be all or
+// nothing: they go in rows. After a reload the same files go the same way, for that is what they are known by.
+const MANY = 100;
+const SMALL_BYTES_MAX = 256 * 1024;
+const ROW_FILES_MAX = 200;
+const ROW_BYTES_MAX = 8 * 1024 ** 2;
+
+export interface Row {
+  items: Item[];
+  // Sent as files in a row, even where it is one only.
+  together: boolean;
+}
+
+// What of these goes in the next request; only files in consecutive places can be in a row.
+export function nextRow(items: Item[], of: Item[] = items): Row | null {
+  const isSmall = (item: Item) => item.size <= SMALL_BYTES_MAX;
+  const first = of.find((item) => item.state === "ready");
+  if (!first) return null;
+  const at = items.indexOf(first);
+  const many = items.filter((item) => item.state !== "left_out" && isSmall(item)).length >= MANY;
+  if (!many || !isSmall(first)) return { items: [first], together: false };
+  let bytes = 0;
+  let end = at;
+  for (let item = items[end]; item?.state === "ready" && isSmall(item) && end - at < ROW_FILES_MAX; item = items[end]) {
+    bytes += item.size;
+    if (bytes > ROW_BYTES_MAX || item.index !== first.index + end - at) break;
+    end += 1;
+  }
+  return { items: items.slice(at, end), together: true };
+}
+
 // Which dropped files are the missing ones of a record, by digest: each file once.
 export function matched(missing: Item[], dropped: Item[]): { found: [Item, Item][]; others: Item[] } {
   const byDigest = new Map<string, Item[]>();

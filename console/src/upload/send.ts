@@ -2,7 +2,6 @@
 
 import { Away, ApiError } from "../api/http.ts";
 import { authorization } from "../api/key.ts";
-import type { Batch } from "../live/types.ts";
 import type { Item } from "./item.ts";
 
 interface Sending {
@@ -26,24 +25,23 @@ function sent(sending: Sending, onProgress: (loaded: number) => void, signal: Ab
   });
 }
 
+type Send = (batchId: string, items: Item[], onProgress: (loaded: number) => void, signal: AbortSignal) => Promise<void>;
+
 // One file of an open batch.
-export async function put(batchId: string, item: Item, onProgress: (loaded: number) => void, signal: AbortSignal): Promise<void> {
+export const put: Send = async (batchId, [item], onProgress, signal) => {
+  if (!item) return;
   const path = item.name.split("/").map(encodeURIComponent).join("/");
   const headers: Record<string, string> = { "Content-Type": item.file?.type || "application/octet-stream" };
   if (item.sha256) headers["Content-Digest"] = `sha-256=:${base64(item.sha256)}:`;
   await sent({ method: "PUT", path: `/v1/batches/${batchId}/files/${path}?index=${item.index}`, headers, body: item.file }, onProgress, signal);
-}
+};
 
-// A whole batch in one request; the key makes a repeat the same batch.
-export async function postAll(
-  fields: Record<string, string>, items: Item[], key: string, onProgress: (loaded: number) => void, signal: AbortSignal,
-): Promise<Batch> {
+// Files in a row, of an open batch, in one request: each is known by its place, so that a repeat is harmless.
+export const putMany: Send = async (batchId, items, onProgress, signal) => {
   const body = new FormData();
-  for (const [name, value] of Object.entries(fields)) if (value) body.append(name, value);
   for (const item of items) if (item.file) body.append("files", item.file, item.name);
-  const headers = { "Idempotency-Key": key };
-  return JSON.parse(await sent({ method: "POST", path: "/v1/batches", headers, body }, onProgress, signal));
-}
+  await sent({ method: "POST", path: `/v1/batches/${batchId}/files?index=${items[0]?.index}`, headers: {}, body }, onProgress, signal);
+};
 
 function problemOf(request: XMLHttpRequest): ApiError {
   try {

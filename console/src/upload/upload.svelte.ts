@@ -1,19 +1,16 @@
 // One batch on its way: checked, sent file by file, sealed. It lives as long as the page, whatever screen is shown.
 
-import { ApiError, Away, newKey, post } from "../api/http.ts";
+import { ApiError, Away, post } from "../api/http.ts";
+import { refusalText } from "../api/refusal.ts";
 import { uploadsKept } from "../api/keep.ts";
 import type { Batch } from "../live/types.ts";
 import { live } from "../live/live.svelte.ts";
-import type { Item, Record } from "./item.ts";
-import { postAll, put } from "./send.ts";
+import { nextRow, type Item, type Record, type Row } from "./item.ts";
+import { put, putMany } from "./send.ts";
 
 export type Stage = "checking" | "review" | "sending" | "sealing" | "safe" | "stuck" | "missing" | "dropped";
 // Browsers open six connections to a server; the live one and reads need theirs.
 const AT_ONCE = 4;
-// So many small files are one request of some seconds: there is nothing worth resuming, and one by one they would
-// take minutes.
-const TOGETHER_FILES_MIN = 1_000;
-const TOGETHER_BYTES_MAX = 64 * 1024 ** 2;
 const RETRY_MS = [300, 800, 1_500, 3_000, 5_000];
 
 export interface Wishes {
@@ -34,8 +31,8 @@ export class Upload {
   startedAt = 0;
   items: Item[] = [];
   private scheduled = false;
-  private together: AbortController | undefined;
-  private readonly aborts = new Map<Item, AbortController>();
+  // The requests under way, by their files.
+  private readonly aborts = new Map<Item[], AbortController>();
 
   constructor(private readonly wishes: Wishes) {
     this.name = wishes.name;
@@ -59,42 +56,13 @@ export class Upload {
     if (!this.wanted.length) return;
     this.stage = "sending";
     this.startedAt = performance.now();
-    const bytes = this.wanted.reduce((sum, item) => sum + item.size, 0);
     try {
-      if (this.wanted.length >= TOGETHER_FILES_MIN && bytes <= TOGETHER_BYTES_MAX) return await this.sendTogether(bytes);
       await this.open();
       await this.sendAll();
     } catch (error) {
       this.stage = "stuck";
-      this.error = error instanceof Error ? error.message : String(error);
+      this.error = refusalText(error);
     }
-  }
-
-  private async sendTogether(bytes: number): Promise<void> {
-    const items = this.wanted;
-    const key = newKey();
-    const abort = new AbortController();
-    this.together = abort;
-    const fields = { name: this.name, priority: this.wishes.priority };
-    // The form's own lines are on their way too: what is shown is the share of the whole, file after file.
-    const onProgress = (loaded: number) => {
-      let left = Math.min(loaded, bytes);
-      for (const item of items) {
-        item.loaded = Math.min(item.size, left);
-        left -= item.loaded;
-      }
-      this.changed();
-    };
-    try {
-      const batch = await this.patiently(() => postAll(fields, items, key, onProgress, abort.signal));
-      for (const item of items) Object.assign(item, { state: "sent", loaded: item.size });
-      Object.assign(this, { batchId: batch.id, name: batch.name, stage: "safe" });
-      live.set([batch]);
-    } catch (error) {
-      if (!abort.signal.aborted) throw error;
-      this.stage = "dropped";
-    }
-    this.changed();
   }
 
   private async open(): Promise<void> {
@@ -116,9 +84,8 @@ export class Upload {
   async sendAll(): Promise<void> {
     this.stage = "sending";
     void hold(this.batchId, async () => {
-      const queue = this.items.filter((item) => item.state === "ready");
       const next = async (): Promise<void> => {
-        for (let item = queue.shift(); item; item = queue.shift()) if (item.state === "ready") await this.sendOne(item);
+        for (let row = nextRow(this.items); row; row = nextRow(this.items)) await this.sendRow(row);
       };
       await Promise.all(Array.from({ length: AT_ONCE }, next));
       await this.settle();
@@ -145,7 +112,7 @@ export class Upload {
     } catch (error) {
       if (!(error instanceof ApiError && error.code === "batch_state_forbids")) {
         this.stage = "stuck";
-        this.error = error instanceof Error ? error.message : String(error);
+        this.error = refusalText(error);
         return;
       }
     }
@@ -155,7 +122,6 @@ export class Upload {
 
   // Gives the whole batch up.
   async drop(): Promise<void> {
-    this.together?.abort();
     for (const item of this.items) this.cancel(item);
     if (this.batchId) {
       await post(`/v1/batches/${this.batchId}/cancel`).catch(() => undefined);
@@ -164,37 +130,53 @@ export class Upload {
     this.stage = "dropped";
   }
 
-  private async sendOne(item: Item): Promise<void> {
+  private async sendRow({ items, together }: Row): Promise<void> {
     const abort = new AbortController();
-    this.aborts.set(item, abort);
-    item.state = "sending";
+    this.aborts.set(items, abort);
+    for (const item of items) item.state = "sending";
+    const onProgress = (loaded: number) => {
+      let left = loaded;
+      for (const item of items) {
+        item.loaded = Math.min(item.size, left);
+        left -= item.loaded;
+      }
+      this.changed();
+    };
     try {
-      await this.patiently(() => put(this.batchId, item, (loaded) => {
-        item.loaded = Math.min(loaded, item.size);
-        this.changed();
-      }, abort.signal));
-      Object.assign(item, { state: "sent", loaded: item.size });
+      const send = together ? putMany : put;
+      await this.patiently(() => send(this.batchId, items, onProgress, abort.signal));
+      for (const item of items) Object.assign(item, { state: "sent", loaded: item.size });
     } catch (error) {
-      const cancelled = abort.signal.aborted;
-      item.loaded = 0;
-      item.state = cancelled ? "cancelled" : "failed";
-      item.error = cancelled ? null : error instanceof Error ? error.message : String(error);
+      const state = abort.signal.aborted ? "cancelled" : "failed";
+      const words = abort.signal.aborted ? null : refusalText(error);
+      for (const item of items) Object.assign(item, { state, loaded: 0, error: words });
     }
-    this.aborts.delete(item);
+    this.aborts.delete(items);
     this.changed();
+  }
+
+  // Whether it can be cancelled by itself: what goes in a row with others cannot.
+  isAlone(item: Item): boolean {
+    return item.state === "ready" || this.requestOf(item)?.length === 1;
+  }
+
+  private requestOf(item: Item): Item[] | undefined {
+    return [...this.aborts.keys()].find((items) => items.includes(item));
   }
 
   cancel(item: Item): void {
     if (item.state === "ready") item.state = "cancelled";
-    this.aborts.get(item)?.abort();
+    const items = this.requestOf(item);
+    if (items) this.aborts.get(items)?.abort();
     this.changed();
   }
 
   async retry(items: Item[]): Promise<void> {
     for (const item of items) Object.assign(item, { state: "ready", error: null });
     this.changed();
-    if (this.stage !== "sending") await this.sendAll();
-    else for (const item of items) await this.sendOne(item).then(() => this.settle());
+    if (this.stage !== "sending") return this.sendAll();
+    for (let row = nextRow(this.items, items); row; row = nextRow(this.items, items)) await this.sendRow(row);
+    await this.settle();
   }
 
   // Goes on as soon as somebody answers again, however long that takes.

@@ -75,13 +75,15 @@ class Uploads {
 
   // -- after a reload
 
-  // Files that an unfinished upload misses go to it; what is left is a new batch.
+  // Files that an unfinished upload misses go to it, and those that it has are not sent again, for one drops the
+  // whole folder; what is left is a new batch.
   private resume(upload: Upload): void {
     for (const one of this.list) {
       if (one.stage !== "missing") continue;
       const { found, others } = matched(one.items.filter((item) => item.state === "failed" && !item.file), upload.items);
       if (!found.length) continue;
-      upload.items = others.map((item, index) => ({ ...item, index }));
+      const has = new Set(one.items.map((item) => item.sha256));
+      upload.items = others.filter((item) => !has.has(item.sha256)).map((item, index) => ({ ...item, index }));
       for (const [item, dropped] of found) Object.assign(item, { file: dropped.file, state: "ready", error: null });
       one.changed();
       void one.sendAll();
@@ -109,12 +111,12 @@ class Uploads {
 
   private async restored(record: Record, batch: Batch): Promise<Upload> {
     live.set([batch]);
-    const there = await namesIn(record.batchId);
+    const there = await placesIn(record.batchId);
     const upload = new Upload({ name: record.name, priority: "" });
     upload.batchId = record.batchId;
     upload.items = record.files.map((one) => ({
-      ...one, file: null, problem: null, twin: null, error: null, loaded: there.has(one.name) ? one.size : 0,
-      state: there.has(one.name) ? "sent" : "failed",
+      ...one, file: null, problem: null, twin: null, error: null, loaded: there.has(one.index) ? one.size : 0,
+      state: there.has(one.index) ? "sent" : "failed",
     }));
     upload.stage = "missing";
     if (upload.items.every((item) => item.state === "sent")) void upload.seal();
@@ -122,14 +124,15 @@ class Uploads {
   }
 }
 
-async function namesIn(batchId: string): Promise<Set<string>> {
-  const names = new Set<string>();
+// By place, for a name is kept without its folders and may be there twice.
+async function placesIn(batchId: string): Promise<Set<number>> {
+  const places = new Set<number>();
   for (let cursor: string | null = ""; cursor !== null; ) {
     const { body }: { body: Page<Row> } = await read(`/v1/batches/${batchId}/files?limit=200${cursor && `&cursor=${cursor}`}`);
-    for (const file of body.data) names.add(file.name);
+    for (const file of body.data) places.add(file.index);
     cursor = body.has_more ? body.next_cursor : null;
   }
-  return names;
+  return places;
 }
 
 // One file names its batch, and so does one folder.

@@ -173,6 +173,36 @@ class Accept:
                 check_same_file(there, one.command.sha256)
                 return there, False
 
+    async def add_files(
+        self, tenant: str, batch_id: str, files: Sequence[NewFile], origin: Origin
+    ) -> tuple[int, int]:
+        """Adds files to an open batch in one append; how many are new, and the last position.
+
+        Those that were there before are left as they are, so a repeat adds what is missing.
+        """
+        async with self._turns.of(batch_id):
+            records = await self.batch_records(tenant, batch_id)
+            check_open(state_of(records))
+            now = self.now_ms()
+            try:
+                added = await self.append(
+                    [self._file_event(tenant, batch_id, one, now, origin) for one in files]
+                )
+            except Conflict:
+                missing = [one for one in files if not await self._is_there(tenant, batch_id, one)]
+                added = await self._append_chunks(
+                    [self._file_event(tenant, batch_id, one, now, origin) for one in missing]
+                )
+            if batch_id in self._next_indices:
+                self._next_indices[batch_id] += len(added)
+        return len(added), (added or records)[-1].seq
+
+    async def _is_there(self, tenant: str, batch_id: str, one: NewFile) -> bool:
+        there = await self.file_there(tenant, batch_id, one.file_id)
+        if there is not None:
+            check_same_file(there, one.command.sha256)
+        return there is not None
+
     async def seal(self, tenant: str, batch_id: str, origin: Origin) -> Written:
         """Closes an open batch over the files that are in it."""
         async with self._turns.of(batch_id):

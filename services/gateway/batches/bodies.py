@@ -96,6 +96,8 @@ def facts_after(facts: BatchFacts, record: Recorded) -> BatchFacts:
             return replace(facts, sealed_at=time)
         case e.FileStarted():
             return replace(facts, started_at=facts.started_at or time)
+        case e.FileCompleted() as event if event.started_at:
+            return replace(facts, started_at=facts.started_at or event.started_at)
         case e.BatchPaused():
             return replace(facts, paused_at=time)
         case e.BatchResumed():

@@ -14,6 +14,7 @@ from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import Answer, written
 from services.gateway.batches import bodies
 from services.gateway.batches.accept import (
+    CHUNK_EVENTS,
     Accept,
     NewFile,
     Written,
@@ -25,6 +26,7 @@ from services.gateway.batches.accept import (
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
 from services.gateway.openapi import answers
+from services.gateway.problems import InvalidFields
 from services.gateway.upload.body import json_body
 from services.gateway.upload.fields import batch_fields, create_command, file_command
 from services.gateway.upload.intake import form_digest
@@ -33,7 +35,8 @@ from services.gateway.upload.receive import Form
 from tanda.contracts import commands as c
 from tanda.contracts import ids
 from tanda.contracts.codec import encode
-from tanda.contracts.http import Batch, File, OpenBatch
+from tanda.contracts.events import BatchCreated
+from tanda.contracts.http import Batch, File, FilesAdded, OpenBatch
 from tanda.contracts.times import rfc3339
 from tanda.domain.errors import Refusal
 
@@ -172,6 +175,40 @@ async def put_file(
             tenant, batch_id, new, gateway.accept.origin(), has_index=index is not None
         )
     return written(201 if added else 200, bodies.file_of(record), record.seq).response()
+
+
+@router.post("/{batch_id}/files", openapi_extra=answers(201, FilesAdded, files=True))
+async def add_files(
+    request: Request,
+    batch_id: str,
+    caller: CallerDep,
+    gateway: GatewayDep,
+    index: Annotated[int, Query(ge=0, lt=10**9)],
+) -> Response:
+    """Adds many files to an open batch, at ``index`` and after it: 201, or 200 where all were there."""
+    tenant = await owner_of(gateway, caller, batch_id)
+    state, created = await gateway.accept.batch_created(tenant, batch_id)
+    check_open(state)
+    prefix = source_prefix(tenant, batch_id)
+    # Not taken back where it fails: a repeat may have put the very same object.
+    async with gateway.intake.slot(), gateway.intake.store(prefix, discard=False) as store:
+        form = await gateway.intake.form(request, store, created.processor)
+        if form.fields:
+            raise InvalidFields(*((name[:100], "only files are added here") for name in form.fields))
+        if not 0 < len(form.files) <= CHUNK_EVENTS:
+            raise Refusal("bad_file_count", f"Add 1 to {CHUNK_EVENTS:,} files at a time.")
+        await store.finish()
+        store.promise()
+        files = [_placed(batch_id, index + file.index, file, created) for file in form.files]
+        added, seq = await gateway.accept.add_files(tenant, batch_id, files, gateway.accept.origin())
+    return written(201 if added else 200, FilesAdded(added=added), seq).response()
+
+
+def _placed(batch_id: str, index: int, file: Received, batch: BatchCreated) -> NewFile:
+    """A file known by its place, which no name can be: several files may have one name."""
+    file.index = index
+    command = file_command(file, batch.processor, batch.options)
+    return NewFile(file_id=ids.file_id(batch_id, f"\0{index}"), command=command)
 
 
 @router.post("/{batch_id}/seal", openapi_extra=answers(202, Batch))

@@ -123,6 +123,8 @@ class Hub:
         self._ready = asyncio.Event()
         self.clients = 0
         self.draining = False
+        #: The log is not what it was: nothing may be accepted into it.
+        self.damaged = asyncio.Event()
         #: Every event up to here has been handed out.
         self.position = 0
 
@@ -141,6 +143,7 @@ class Hub:
             except LogDamaged as damage:
                 # What clients have seen is not in the log any more: they come back to fresh snapshots.
                 log.critical("The log is damaged; see `tanda doctor`.", reason=str(damage))
+                self.damaged.set()
                 self._ready.clear()
                 self._anchor = None
                 self._end_all()

@@ -76,7 +76,7 @@ async def json_body(request: Request, settings: Settings, kind: type[T]) -> tupl
         return msgspec.json.decode(raw or b"{}", type=kind), raw
     except msgspec.ValidationError as error:
         raise field_error(error) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8 within a string
         raise Refusal("bad_json", f"The body is not JSON: {error}.", status=400) from error
 
 

@@ -13,6 +13,7 @@ from tanda.contracts import commands as c
 from tanda.contracts.http import OpenBatch
 from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.times import epoch_ms, rfc3339
+from tanda.domain.extraction import extraction
 from tanda.domain.filetypes import FileType, safe_name
 from tanda.domain.scheduling.limits import LIMIT_MAX
 from tanda.domain.scheduling.providers import OUTSIDE, provider_of
@@ -160,10 +161,23 @@ def _checks(fields: OpenBatch, processors: frozenset[str]) -> list[tuple[str, st
 
 def _provider_error(fields: OpenBatch, providers: frozenset[str]) -> list[tuple[str, str]]:
     """Work for a provider that nobody has configured is refused before a byte of it is kept."""
-    if fields.processor not in OUTSIDE or provider_of(fields.processor, fields.options) in providers:
+    choice = OUTSIDE.get(fields.processor)
+    if choice is None:
         return []
-    known = sorted(one for one in providers if one.startswith(f"{fields.processor}-"))
-    return [("options", f"they name no configured provider; there are {', '.join(known) or 'none'}")]
+    if provider_of(fields.processor, fields.options) not in providers:
+        known = sorted(one.partition("-")[2] for one in providers if one.startswith(f"{fields.processor}-"))
+        there = f"choose {', '.join(known)}" if known else f"{choice.settings} would give one"
+        return [("options", f"their {choice.option} is none that is configured; {there}")]
+    return _extraction_error(fields) if fields.processor == "llm" else []
+
+
+def _extraction_error(fields: OpenBatch) -> list[tuple[str, str]]:
+    """A call that the options make useless is not worth its money."""
+    try:
+        extraction(fields.options)
+    except ValueError as error:
+        return [("options", str(error))]
+    return []
 
 
 def _size_error(name: str, value: dict[str, Any], bytes_max: int) -> list[tuple[str, str]]:

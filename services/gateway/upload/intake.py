@@ -67,8 +67,11 @@ class Intake:
                 await asyncio.wait([cleanup], timeout=CLEANUP_S)
             raise
 
-    async def form(self, request: Request, store: Store) -> Form:
-        """A whole multipart body, its files stored and durable."""
+    async def form(self, request: Request, store: Store, processor: str | None = None) -> Form:
+        """A whole multipart body, its files stored and durable.
+
+        The batch's ``processor`` is known beforehand where files are added to one that is open.
+        """
         try:
             boundary = boundary_of(request.headers.get("content-type", ""))
         except BadMultipart as error:
@@ -76,7 +79,7 @@ class Intake:
         limit = self._settings.upload_bytes_max
         body = pieces(request, self._settings, limit, "upload_too_large", self._grace_s)
         form = await FormReader(self._settings, self.spool, store).read(body, boundary)
-        await store.release_held(store=form.field("processor") in UNTYPED)
+        await store.release_held(store=(processor or form.field("processor")) in UNTYPED)
         return form
 
     async def file(

@@ -91,6 +91,8 @@ def _counted(record: Recorded, status: e.FileStatus) -> dict[str, Any]:
         change["bytes"] = event.bytes
     elif status == "processing":
         change["started_at"] = record.time
+    elif status == "completed" and event.started_at:
+        change["started_at"] = event.started_at
     return change
 
 

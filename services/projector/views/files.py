@@ -150,7 +150,8 @@ def _waiting(record: Recorded) -> Change:
 def _completed(record: Recorded) -> Change:
     event = record.event
     assert isinstance(event, e.FileCompleted)
-    return {
+    at_once = {"started_at": event.started_at} if event.started_at else {}
+    return at_once | {
         "status": "completed",
         "processor": clean(event.processor),
         "error": None,

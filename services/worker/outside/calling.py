@@ -15,6 +15,8 @@ from tanda.contracts.work import WorkItem
 REASON_CHARS_MAX: Final = 300
 #: Answers that ask for a pause: too many requests, unavailable, and Anthropic's overloaded.
 PAUSE_CODES: Final = {429: "rate_limited", 503: "unavailable", 529: "unavailable"}
+#: Request Timeout: it was the way, not the file.
+TOO_SLOW: Final = 408
 CONNECT_S: Final = 10.0
 
 
@@ -59,18 +61,26 @@ async def bounded(response: httpx2.Response, bytes_max: int) -> bytes:
     return b"".join(pieces)
 
 
+def too_large(bytes_max: int) -> Failure:
+    """An answer beyond what the settings allow: the same call would bring it again."""
+    return Failure(code="bad_answer", message=f"The answer has more than {bytes_max:,} bytes.")
+
+
 def refusal(status: int, headers: httpx2.Headers, body: bytes, now: datetime) -> Failure:
     """What an answer that is no success means for the file."""
-    reason = words(body)
-    said = f": {reason}" if reason else "."
+    wait_s = retry_after_s(headers.get("retry-after"), now)
+    return meaning(status, f"HTTP {status}", words(body), wait_s)
+
+
+def meaning(status: int, named: str, reason: str, wait_s: float | None = None) -> Failure:
+    """A status as a failure; an error in the middle of a stream has the one that it would have been."""
+    said = f"({named}): {clean(reason)}" if reason else f"({named})."
     if status in PAUSE_CODES:
-        message = f"The provider asks for a pause (HTTP {status}){said}"
-        wait_s = retry_after_s(headers.get("retry-after"), now)
+        message = f"The provider asks for a pause {said}"
         return Failure(code=PAUSE_CODES[status], message=message, retryable=True, retry_after_s=wait_s)
-    if status >= 500:
-        message = f"The provider failed (HTTP {status}){said}"
-        return Failure(code="provider_error", message=message, retryable=True)
-    return Failure(code="provider_refused", message=f"The provider refused the file (HTTP {status}){said}")
+    if status >= 500 or status == TOO_SLOW:
+        return Failure(code="provider_error", message=f"The provider failed {said}", retryable=True)
+    return Failure(code="provider_refused", message=f"The provider refused the file {said}")
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
@@ -94,12 +104,17 @@ def words(body: bytes) -> str:
     text = body[: 8 * REASON_CHARS_MAX].decode("utf-8", "replace")
     try:
         said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also bytes that are no UTF-8 within a string
         said = None
     if isinstance(said, dict):
         error = said.get("error")  # pyright: ignore[reportUnknownMemberType]
         found = error.get("message") if isinstance(error, dict) else error  # pyright: ignore[reportUnknownMemberType]
         text = str(found or said.get("detail") or said.get("message") or "")  # pyright: ignore[reportUnknownMemberType]
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """Somebody else's words as one line that is safe to show."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line[:REASON_CHARS_MAX]
 

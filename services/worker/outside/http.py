@@ -19,6 +19,7 @@ from services.worker.outside.calling import (
     Call,
     bounded,
     refusal,
+    too_large,
     unreachable,
 )
 from tanda.contracts.codec import encode
@@ -57,8 +58,7 @@ class Http:
             async with asyncio.timeout(self._settings.provider_wall_s):
                 return await self._post(url, call)
         except AnswerTooLarge:
-            allowed = f"{self._settings.provider_answer_bytes_max:,}"
-            return Failure(code="bad_answer", message=f"The answer has more than {allowed} bytes.")
+            return too_large(self._settings.provider_answer_bytes_max)
         except (httpx2.HTTPError, TimeoutError, OSError) as error:
             return unreachable(error)
 
@@ -113,5 +113,5 @@ class Http:
 def _result(body: bytes) -> Result | Failure:
     try:
         return Result(data=msgspec.json.decode(body))
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also bytes that are no UTF-8 within a string
         return Failure(code="bad_answer", message="The provider's answer is not JSON.")

@@ -1,6 +1,7 @@
 """The object store in memory: the same promises as over S3, for tests and for trying things out."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from hashlib import sha256 as sha256_of
 from pathlib import Path
@@ -17,12 +18,14 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self._modified_ms: dict[str, int] = {}
 
     async def put(self, key: str, data: bytes | Path, *, sha256: str, content_type: str) -> BlobRef:
         content = await asyncio.to_thread(data.read_bytes) if isinstance(data, Path) else bytes(data)
         if sha256_of(content).hexdigest() != sha256:
             raise ValueError(f"the bytes for {key} do not have the digest that was given")
         self.objects[key] = content
+        self._modified_ms[key] = time.time_ns() // 1_000_000
         return BlobRef(key=key, bytes=len(content), sha256=sha256)
 
     async def barrier(self) -> None:
@@ -48,11 +51,14 @@ class MemoryBlobs:
     async def stat(self, key: str) -> BlobStat | None:
         await asyncio.sleep(0)
         content = self.objects.get(key)
-        return None if content is None else BlobStat(key=key, bytes=len(content))
+        if content is None:
+            return None
+        return BlobStat(key=key, bytes=len(content), modified_ms=self._modified_ms.get(key, 0))
 
     async def copy(self, source: str, target: str) -> None:
         await asyncio.sleep(0)
         self.objects[target] = self.objects[source]
+        self._modified_ms[target] = time.time_ns() // 1_000_000
 
     async def delete(self, key: str) -> None:
         await asyncio.sleep(0)
@@ -61,6 +67,10 @@ class MemoryBlobs:
     async def keys(self, prefix: str) -> list[str]:
         await asyncio.sleep(0)
         return sorted(key for key in self.objects if key.startswith(prefix))
+
+    async def stats(self, prefix: str) -> list[BlobStat]:
+        found = [await self.stat(key) for key in await self.keys(prefix)]
+        return [one for one in found if one is not None]
 
     async def ready(self) -> None:
         """Always."""

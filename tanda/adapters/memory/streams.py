@@ -93,13 +93,18 @@ class MemoryLog:
             raise LogDamaged(f"the event at {after} is not the one that this reader had seen there")
 
 
+#: When an item is free that nobody has had yet.
+_NEVER_LENT = 0.0
+
+
 class MemoryDelivery:
     """``ports.Delivery``."""
 
-    def __init__(self, queue: "MemoryWork", subject: str, item: WorkItem) -> None:
+    def __init__(self, queue: "MemoryWork", subject: str, item: WorkItem, *, is_first: bool) -> None:
         self._queue = queue
         self._subject = subject
         self.item = item
+        self.is_first = is_first
 
     async def done(self) -> None:
         self._queue.remove(self._subject)
@@ -135,7 +140,7 @@ class MemoryWork:
             subject = work_subject(item.lane, item.tenant, item.batch_id, item.file_id)
             if subject not in self._items:
                 self._items[subject] = item
-                self._free_at[subject] = 0.0
+                self._free_at[subject] = _NEVER_LENT
         self._changed.set()
 
     async def take(self, lane: str, limit: int, wait_s: float) -> list[MemoryDelivery]:
@@ -143,9 +148,7 @@ class MemoryWork:
         while True:
             free = self._free(lane)[:limit]
             if free:
-                for subject in free:
-                    self.lend(subject)
-                return [MemoryDelivery(self, subject, self._items[subject]) for subject in free]
+                return [self._lent(subject) for subject in free]
             wake_s = min(min([deadline, *self._lent_until(lane)]) - self._clock(), self._braked_s(lane))
             if self._clock() >= deadline:
                 return []
@@ -153,6 +156,11 @@ class MemoryWork:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(wake_s, 0.0)):
                     await self._changed.wait()
+
+    def _lent(self, subject: str) -> MemoryDelivery:
+        is_first = self._free_at[subject] == _NEVER_LENT
+        self.lend(subject)
+        return MemoryDelivery(self, subject, self._items[subject], is_first=is_first)
 
     async def drop(self, tenant: str, batch_id: str) -> None:
         now = self._clock()

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, nullcontext
+from datetime import datetime
 from functools import partial
 from hashlib import md5
 from hashlib import sha256 as sha256_of
@@ -155,7 +156,7 @@ class S3Blobs:
             found = await self._call(lambda: self._quick.stat_object(self._bucket, key))
         except KeyError:
             return None
-        return BlobStat(key=key, bytes=found.size or 0)
+        return BlobStat(key=key, bytes=found.size or 0, modified_ms=_milliseconds(found.last_modified))
 
     async def keys(self, prefix: str) -> list[str]:
         def names() -> list[str]:
@@ -163,6 +164,14 @@ class S3Blobs:
             return sorted(one.object_name for one in found if one.object_name and not one.is_dir)
 
         return await self._call(names)
+
+    async def stats(self, prefix: str) -> list[BlobStat]:
+        def found() -> list[BlobStat]:
+            listed = self._quick.list_objects(self._bucket, prefix=prefix, recursive=True)
+            files = [one for one in listed if one.object_name and not one.is_dir]
+            return [_listed(one.object_name or "", one.size, one.last_modified) for one in files]
+
+        return sorted(await self._call(found), key=lambda one: one.key)
 
     # -- being there
 
@@ -308,6 +317,15 @@ def _digests(data: bytes | Path) -> tuple[str, str]:
                 sha.update(piece)
                 short.update(piece)
     return sha.hexdigest(), short.hexdigest()
+
+
+def _listed(key: str, size: int | None, modified: datetime | None) -> BlobStat:
+    return BlobStat(key=key, bytes=size or 0, modified_ms=_milliseconds(modified))
+
+
+def _milliseconds(moment: datetime | None) -> int:
+    """A listing tells thousandths and a single object does not: neither does this."""
+    return 0 if moment is None else int(moment.timestamp()) * 1000
 
 
 def _release(response: BaseHTTPResponse) -> None:

@@ -31,3 +31,10 @@ where tenant = $1 and key = $2 and answer is null;
 
 -- name: forget
 delete from tanda.idempotency where created_at < now() - make_interval(secs => $1);
+
+-- name: forget_lost
+-- Batches that the log does not tell of any more: the same request makes them again.
+delete from tanda.idempotency
+where starts_with(resource_id, 'bat_')
+    and not exists (select from view_batches.batches as b where b.batch_id = resource_id)
+returning resource_id;

@@ -77,6 +77,12 @@ class ViewStore:
             finally:
                 await one.close()
 
+    async def drop(self, view: str) -> None:
+        """Drops a live view that no log tells of any more; the next rebuild makes it from nothing."""
+        with failures():
+            async with self._pool.acquire() as connection:
+                await connection.execute(f"drop schema if exists {live_schema(view)} cascade")
+
     async def drop_abandoned(self, view: str) -> list[str]:
         """Drops what killed rebuilds of a view left behind; what is being built, its builder has locked."""
         dropped: list[str] = []

@@ -112,6 +112,8 @@ class Backlog:
         self.turns: dict[Track, Turns] = {}
         self.flying: dict[tuple[str, str, str], FileEntry] = {}
         self.flying_by_lane: Counter[str] = Counter()
+        #: Of those in flight, the ones that somebody has begun.
+        self.started_by_lane: Counter[str] = Counter()
         self.flying_by_tenant: Counter[str] = Counter()
         self.flying_by_processor: Counter[str] = Counter()
         self.queued_by_lane: Counter[str] = Counter()
@@ -178,13 +180,20 @@ class Backlog:
         file = batch.files[file_id]
         file.flying, file.since = True, since
         self.flying[batch.tenant, batch.batch_id, file_id] = file
+        self.started_by_lane[file.lane] += file.status == "processing"
         self._count(batch, file, +1)
+
+    def begin(self, file: FileEntry) -> None:
+        """Counts a file in flight as begun."""
+        self.started_by_lane[file.lane] += file.status != "processing"
+        file.status = "processing"
 
     def take_out(self, batch: BatchEntry, file_id: str) -> None:
         """Takes a file out of its queue or out of flight; afterwards it is nowhere."""
         file = batch.files[file_id]
         if file.flying:
             file.flying = False
+            self.started_by_lane[file.lane] -= file.status == "processing"
             del self.flying[batch.tenant, batch.batch_id, file_id]
             self._count(batch, file, -1)
             return

@@ -178,6 +178,10 @@ class FairScheduler:
         """Files that are released or started and not settled, of one lane or of all."""
         return len(self._backlog.flying) if lane is None else self._backlog.flying_by_lane[lane]
 
+    def started(self, lane: str) -> int:
+        """Of those in flight in a lane, the ones that somebody works on."""
+        return self._backlog.started_by_lane[lane]
+
     def lanes(self) -> list[str]:
         """The lanes that have something to release; a batch takes part once its start was seen to come."""
         return sorted({lane for (lane, _), turns in self._backlog.turns.items() if turns})
@@ -322,7 +326,8 @@ class FairScheduler:
             # Released by another scheduler, or by this one before a pause.
             self._backlog.take_out(batch, str(record.file_id))
             self._backlog.take_off(batch, str(record.file_id), record.time)
-        file.status, file.last_seq, file.doomed = "processing", record.seq, False
+        self._backlog.begin(file)
+        file.last_seq, file.doomed = record.seq, False
 
     def _lane_of(self, event: e.FileQueued) -> str:
         provider = provider_of(event.processor, event.options)

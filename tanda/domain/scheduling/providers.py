@@ -7,20 +7,31 @@ the ``llm`` processor. Its name is one token: ``http-publisher``, ``llm-anthropi
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from tanda.contracts.subjects import is_token
 
-#: The option that chooses the provider, and what it is where none is given.
-_CHOICE: Final = {"http": ("endpoint", "default"), "llm": ("provider", "anthropic")}
+
+class Choice(msgspec.Struct, frozen=True):
+    """How one of a processor's providers is chosen."""
+
+    option: str
+    default: str
+    #: The settings that there is one by.
+    settings: str
 
 
 #: The processors that call an outside provider.
-OUTSIDE: Final = frozenset(_CHOICE)
+OUTSIDE: Final = {
+    "http": Choice("endpoint", "default", "TANDA_HTTP_ENDPOINTS"),
+    "llm": Choice("provider", "anthropic", "TANDA_ANTHROPIC_API_KEY or TANDA_OPENAI_URL"),
+}
 
 
 def provider_of(processor: str, options: Mapping[str, Any]) -> str | None:
     """The provider's name; None for work that stays in the house, or where the option is no name."""
-    choice = _CHOICE.get(processor)
+    choice = OUTSIDE.get(processor)
     if choice is None:
         return None
-    name = f"{processor}-{options.get(choice[0], choice[1])}"
+    name = f"{processor}-{options.get(choice.option, choice.default)}"
     return name if is_token(name) else None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from tests.e2e.console_page import context_of, link, page_of, until_seen
+from tests.e2e.console.console_page import context_of, link, page_of, until_seen
 from tests.e2e.legacy.conftest import NEVER, OUTSIDE, SOON_S, Older, begin, create, table
 
 if TYPE_CHECKING:

@@ -366,6 +366,32 @@ async def test_a_batch_is_filled_file_by_file(stand: Stand, http: httpx2.AsyncCl
     assert [await stand.blobs.read(event.source) for event in await queued(stand)] == [xml(1), xml(3) * 300]
 
 
+async def test_a_batch_is_filled_many_files_at_a_time(stand: Stand, http: httpx2.AsyncClient) -> None:
+    """Each file has its place; a repeat adds what is missing, and other bytes in a place are refused."""
+    url = (await http.post("/v1/batches", json={"open": True})).json()["urls"]["self"]
+
+    async def add(index: int, *numbers: int) -> httpx2.Response:
+        files = [("files", ("same.xml", xml(number), "text/xml")) for number in numbers]
+        return await http.post(f"{url}/files?index={index}", files=files)
+
+    first = await add(2, 2, 3)
+    assert (first.status_code, first.json()) == (201, {"added": 2})
+    assert (await add(1, 1, 2, 3)).json() == {"added": 1}
+    again = await add(1, 1, 2, 3)
+    assert (again.status_code, again.json()) == (200, {"added": 0})
+    other = await add(3, 9)
+    assert (other.status_code, other.json()["code"]) == (409, "file_exists")
+    refused = [("files", ("d.exe", b"MZ\0\0"))]
+    assert (await http.post(f"{url}/files?index=4", files=refused)).status_code == 201
+    named = await http.post(f"{url}/files?index=5", files=refused, data={"name": "no"})
+    assert (named.status_code, named.json()["code"]) == (422, "invalid_fields")
+    sealed = (await http.post(f"{url}/seal")).json()
+    assert sealed["counts"]["total"] == 4 and sealed["counts"]["rejected"] == 1
+    assert (await add(7, 7)).json()["code"] == "batch_closed"
+    found = {event.index: await stand.blobs.read(event.source) for event in await queued(stand)}
+    assert found == {1: xml(1), 2: xml(2), 3: xml(3)}
+
+
 async def test_nothing_to_seal(http: httpx2.AsyncClient) -> None:
     """A batch needs at least one file, also file by file."""
     url = (await http.post("/v1/batches", json={})).json()["urls"]["self"]

@@ -184,6 +184,23 @@ def test_a_lane_has_its_own_queue_and_window() -> None:
     assert (story.fair.in_flight("openai"), story.fair.in_flight("main"), story.fair.in_flight()) == (1, 2, 3)
 
 
+def test_what_is_begun_is_told_from_what_only_waits() -> None:
+    """A lane's window follows how many are worked on; a second start of a file is no second file."""
+    story = Story()
+    story.batch("b", 3)
+    story.release()
+    assert (story.fair.in_flight("main"), story.fair.started("main")) == (3, 0)
+    story.start("b-0")
+    story.start("b-0")
+    story.start("b-1")
+    assert story.fair.started("main") == 2
+    again = FairScheduler.restore(story.fair.dump())
+    assert again.started("main") == 2, "a successor knows it too"
+    story.fail_for_now("b-0", START_MS + 1_000)
+    story.complete("b-1")
+    assert (story.fair.in_flight("main"), story.fair.started("main")) == (1, 0)
+
+
 # -- what comes due -------------------------------------------------------------------------------
 
 

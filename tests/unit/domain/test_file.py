@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import reduce
 
+import msgspec
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -35,6 +36,7 @@ COMMANDS: dict[str, c.Command] = {
     "start": start_file(),
     "await": AWAIT,
     "complete": complete_file(),
+    "complete at once": msgspec.structs.replace(complete_file(), started_at=LATER),
     "fail": FAIL,
     "fail for now": FAIL_FOR_NOW,
     "requeue": c.RequeueFile(),
@@ -46,6 +48,7 @@ ARROWS: dict[tuple[e.FileStatus | None, str], e.FileStatus] = {
     (None, "queue"): "queued",
     (None, "reject"): "rejected",
     ("queued", "start"): "processing",
+    ("queued", "complete at once"): "completed",
     ("queued", "cancel"): "cancelled",
     ("processing", "start"): "processing",
     ("processing", "await"): "waiting",

@@ -49,6 +49,7 @@ def test_a_refusal_is_of_its_kind(status: int, code: str, retryable: bool) -> No
         (b"plain \x1b[31mtext", "plain [31mtext"),
         (b"", ""),
         (b'{"error": null}', ""),
+        (b'{"error": "\xff"}', '{"error": "\ufffd"}'),
         (b"\xff\xfe" + b"x" * 5_000, "\ufffd\ufffd" + "x" * 298),
     ],
 )

@@ -1,0 +1,108 @@
+"""How soon a pause holds, and how soon a small batch is done, while 10,000 files are queued."""
+
+import asyncio
+import time
+from secrets import token_hex
+
+from bench.pipeline import CHUNK, ORIGIN, queued, settings
+from tanda.adapters.nats import Connection, connect
+from tanda.contracts import events as e
+from tanda.contracts import ids
+from tanda.contracts.envelope import new_event
+from tanda.contracts.subjects import batch_all, batch_subject
+from tanda.contracts.times import epoch_ms
+from tests.running import Running
+
+LARGE = 10_000
+SMALL = 3
+POLL_S = 0.002
+QUIET_S = 1.5
+
+
+async def run(stack: Running, files: int) -> dict[str, float]:
+    """``ours``: ms from ``BatchPaused`` to the last start after it; ``behind_ms``: a small batch behind a
+    large one, from its seal to ``BatchCompleted``; ``alone_ms``: the same in an idle system.
+    """
+    del files
+    connection = await connect(settings(stack), "bench")
+    try:
+        alone = await small_batch(connection)
+        paused = await seal(connection, LARGE)
+        await pause(stack, paused)
+        await asyncio.sleep(QUIET_S)
+        held = await starts_after_pause_ms(connection, paused)
+        await cancel(stack, paused)
+        large = await seal(connection, LARGE)
+        behind = await small_batch(connection)
+        await cancel(stack, large)
+        return {"ours": held, "behind_ms": behind, "alone_ms": alone}
+    finally:
+        await connection.close()
+
+
+async def cancel(stack: Running, batch: tuple[str, str]) -> None:
+    """Where it is not done by itself."""
+    async with stack.http(batch[0]) as http:
+        await http.post(f"/v1/batches/{batch[1]}/cancel")
+
+
+async def seal(connection: Connection, files: int) -> tuple[str, str]:
+    """A sealed batch; its tenant and id."""
+    now_ms = time.time_ns() // 1_000_000
+    tenant = f"bench{token_hex(3)}"
+    batch_id = ids.derived_id(ids.BATCH, now_ms, tenant)
+    subject = batch_subject(tenant, batch_id)
+    created = new_event(subject, e.BatchCreated(name="bench"), expected_seq=0, time_ms=now_ms, origin=ORIGIN)
+    (seq,) = await connection.log.append([created])
+    for start in range(0, files, CHUNK):
+        chunk = [queued(tenant, batch_id, i, now_ms) for i in range(start, min(start + CHUNK, files))]
+        await connection.log.append(chunk)
+    sealed = e.BatchSealed(total=files, bytes=files)
+    now_ms = time.time_ns() // 1_000_000
+    await connection.log.append([new_event(subject, sealed, expected_seq=seq, time_ms=now_ms, origin=ORIGIN)])
+    return tenant, batch_id
+
+
+async def small_batch(connection: Connection) -> float:
+    """Milliseconds from its seal to its ``BatchCompleted``, by the clocks of the two events."""
+    tenant, batch_id = await seal(connection, SMALL)
+    while True:
+        last = await connection.log.last(batch_subject(tenant, batch_id))
+        if last is not None and isinstance(last.event, e.BatchCompleted):
+            break
+        await asyncio.sleep(POLL_S)
+    moments: dict[str, int] = {}
+    async for chunk in connection.log.read(batch_subject(tenant, batch_id)):
+        moments |= {record.name: epoch_ms(record.time) for record in chunk}
+    return float(moments["BatchCompleted"] - moments["BatchSealed"])
+
+
+async def pause(stack: Running, large: tuple[str, str]) -> None:
+    """While some of its files are done and most are not."""
+    async with stack.http(large[0]) as http:
+
+        async def under_way() -> bool:
+            response = await http.get(f"/v1/batches/{large[1]}")
+            return response.status_code == 200 and response.json()["counts"]["completed"] > 0
+
+        await stack.until(under_way, 60)
+        (await http.post(f"/v1/batches/{large[1]}/pause")).raise_for_status()
+
+
+async def starts_after_pause_ms(connection: Connection, large: tuple[str, str]) -> float:
+    """0 where no file has begun after the pause."""
+    paused_ms, last_ms, left = 0, 0, LARGE
+    async for chunk in connection.log.read(batch_all(*large)):
+        for record in chunk:
+            match record.event:
+                case e.BatchPaused():
+                    paused_ms = epoch_ms(record.time)
+                case e.FileStarted():
+                    last_ms = max(last_ms, epoch_ms(record.time))
+                case e.FileCompleted() as done:
+                    left -= 1
+                    last_ms = max(last_ms, epoch_ms(done.started_at or record.time))
+                case _:
+                    pass
+    assert paused_ms and left, "the batch was done before it could be paused"
+    return float(max(0, last_ms - paused_ms))

@@ -1,0 +1,28 @@
+// Por qué la API rechaza algo, por su código. En inglés lo dice ella misma.
+
+export const esRefused: Record<string, string> = {
+  field_too_large: "Un campo es demasiado largo.", artifact_not_found: "El archivo no tiene esa parte.", bad_digest: "No se entiende la huella.",
+  bad_file_count: "Demasiados o muy pocos archivos a la vez.", bad_json: "No se entiende el JSON.",
+  bad_multipart: "No se entiende la subida.", bad_name: "El nombre está vacío o es demasiado largo.",
+  batch_closed: "El lote ya no admite archivos.", batch_not_found: "No existe ese lote.",
+  batch_not_settled: "El lote aún no ha terminado.", batch_state_forbids: "El estado del lote no lo permite.",
+  body_too_slow: "La subida fue demasiado lenta.", bulk_action_not_found: "No existe esa acción.",
+  bulk_action_state_forbids: "La acción ya terminó.", busy: "El servidor está ocupado; reintenta.",
+  bytes_gone: "Los bytes ya no están.", callback_not_found: "Nadie espera esta respuesta.",
+  digest_mismatch: "Los bytes cambiaron por el camino.", empty_batch: "El lote no tiene archivos.",
+  empty_change: "No se cambió nada.", empty_filter: "No se eligieron lotes.", empty_selection: "No hay nada que reintentar.",
+  file_exists: "Hay otro archivo en su lugar.", file_not_found: "No existe ese archivo.",
+  file_state_forbids: "El estado del archivo no lo permite.", file_too_large: "El archivo es demasiado grande.",
+  idempotency_key_reused: "La petición cambió.", idempotency_running: "Ya se está haciendo.",
+  invalid_cursor: "Esa página de la lista ya no está; vuelve a cargar.", invalid_fields: "Algo no es válido.",
+  invalid_time: "Eso no es una hora.", no_source: "El original no está guardado.",
+  not_waiting_yet: "El archivo aún no espera.", operator_only: "Solo un operador puede hacerlo.",
+  range_not_satisfiable: "El archivo es más corto.", reason_missing: "Falta el motivo.",
+  result_not_ready: "Todavía no hay resultado.", results_not_ready: "Los resultados aún no están listos.",
+  route_not_found: "Este servidor no sabe hacer eso.", source_archived: "El original está en el archivo histórico.",
+  source_missing: "Falta el original.", source_not_stored: "Un archivo rechazado no se guarda.",
+  too_many_batches: "Demasiados lotes a la vez.", too_many_files: "Demasiados archivos en un lote.",
+  too_many_limits: "Demasiados límites.", unauthenticated: "Hace falta una clave de acceso.",
+  unsupported_body: "El servidor no admite esto.", version_not_found: "No existe esa versión.",
+  view_behind: "El servidor se está poniendo al día; reintenta.",
+};

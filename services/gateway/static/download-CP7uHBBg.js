@@ -1,1 +1,0 @@
-import{A as e,c as t}from"./first-CoZrEi2k.js";import{i as n}from"./commands-CYTXkdEv.js";async function r(r,i){if(e()){r.preventDefault();try{let e=await t(r.currentTarget.getAttribute(`href`)??``),n=Object.assign(document.createElement(`a`),{href:URL.createObjectURL(e),download:i});n.click(),setTimeout(()=>URL.revokeObjectURL(n.href),6e4)}catch(e){n(e)}}}export{r as t};

@@ -1,0 +1,1 @@
+"""``tanda doctor``: what is wrong with an installation as a whole, why, and what mends it."""

@@ -1,0 +1,1 @@
+"""The words of the console for what the servers say was wrong."""
