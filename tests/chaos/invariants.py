@@ -145,7 +145,8 @@ def check_cancelled(events: Sequence[Told]) -> None:
     """What was under way at a cancel may start once more by its delivery's lease; later nothing starts."""
     cancelled_at = next((one.at_ms for one in events if one.name == "BatchCancelled"), None)
     for one in events:
-        if cancelled_at is not None and one.name == "FileStarted":
+        at_once = one.name == "FileCompleted" and one.data.get("previous") == "queued"
+        if cancelled_at is not None and (one.name == "FileStarted" or at_once):
             late_ms = one.at_ms - cancelled_at
             assert late_ms <= LEASE_MS, f"{one.file_id} was started {late_ms} ms after its batch's cancel"
 
