@@ -262,6 +262,10 @@ async def test_a_cancel_can_be_taken_back_for_a_moment(browser: "Browser", tanda
     """Undone nothing has happened; leaving the page instead is no second thought."""
     async with tanda.http() as http:
         batch = (await http.post("/v1/batches", json={"open": True, "name": "duda"})).json()["id"]
+
+    async def cancelled() -> bool:
+        return ((await tanda.batch(batch)) or {}).get("status") == "cancelled"
+
     async with context_of(browser) as context:
         page, _ = await page_of(context, f"{tanda.url}/#/batches/{batch}")
         await page.get_by_role("button", name="Cancelar").click()
@@ -270,12 +274,8 @@ async def test_a_cancel_can_be_taken_back_for_a_moment(browser: "Browser", tanda
         assert ((await tanda.batch(batch)) or {})["status"] == "open"
         await page.get_by_role("button", name="Cancelar").click()
         await page.get_by_text("se va a cancelar").wait_for()
-        await page.close(run_before_unload=True)
-
-    async def cancelled() -> bool:
-        return ((await tanda.batch(batch)) or {}).get("status") == "cancelled"
-
-    await tanda.until(cancelled, 20)
+        await page.close(run_before_unload=True)  # the browser stays, as a user's does
+        await tanda.until(cancelled, 20)
 
 
 async def test_ten_thousand_files_are_a_screenful_at_a_time(browser: "Browser", tanda: Running) -> None:
