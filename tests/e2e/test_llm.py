@@ -43,10 +43,12 @@ async def test_models_are_asked_once_for_each_file_and_paid_for(tmp_path: Path) 
         """The document's own number; nonsense once, and one answer that waits for its worker's end."""
         write = models.anthropic if seen.path == "/v1/messages" else models.openai
         name = seen.body.decode().partition("number: ")[2].partition(".txt")[0]
+        whole = models.stream(write(json.dumps({"number": name}), model="test-1"))
+        if name == "openai 3" and not killed.is_set():
+            return 200, models.STREAM, held(whole)  # or the bad answer is lost with the worker
         if name == "openai 3" and not spoiled:
             spoiled.append(name)
             return models.stream(models.openai('{"numero": 3'))
-        whole = models.stream(write(json.dumps({"number": name}), model="test-1"))
         if name == "anthropic 5" and not is_held.is_set():
             is_held.set()
             return 200, models.STREAM, held(whole)
