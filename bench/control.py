@@ -20,8 +20,10 @@ QUIET_S = 1.5
 
 
 async def run(stack: Running, files: int) -> dict[str, float]:
-    """``ours``: ms from ``BatchPaused`` to the last start after it; ``behind_ms``: a small batch behind a
-    large one, from its seal to ``BatchCompleted``; ``alone_ms``: the same in an idle system.
+    """``ours``: ms from ``BatchPaused`` to the last start after it.
+
+    ``behind_ms``: a small batch behind a large one, from its seal to its last result, and
+    ``behind_completed_ms`` to its ``BatchCompleted``; ``alone_…`` are the same in an idle system.
     """
     del files
     connection = await connect(settings(stack), "bench")
@@ -33,17 +35,31 @@ async def run(stack: Running, files: int) -> dict[str, float]:
         held = await starts_after_pause_ms(connection, paused)
         await cancel(stack, paused)
         large = await seal(connection, LARGE)
+        await under_way(stack, large)
         behind = await small_batch(connection)
         await cancel(stack, large)
-        return {"ours": held, "behind_ms": behind, "alone_ms": alone}
+        return {
+            "ours": held, "behind_ms": behind[0], "behind_completed_ms": behind[1],
+            "alone_ms": alone[0], "alone_completed_ms": alone[1],
+        }  # fmt: skip
     finally:
         await connection.close()
 
 
 async def cancel(stack: Running, batch: tuple[str, str]) -> None:
-    """Where it is not done by itself."""
+    """Where it is not done by itself; until all that follows from it is done too."""
     async with stack.http(batch[0]) as http:
         await http.post(f"/v1/batches/{batch[1]}/cancel")
+    await stack.finished(batch[1])
+
+
+async def under_way(stack: Running, batch: tuple[str, str]) -> None:
+    """Waits until some of its files are done."""
+
+    async def begun() -> bool:
+        return bool(((await stack.batch(batch[1])) or {}).get("counts", {}).get("completed"))
+
+    await stack.until(begun, 60)
 
 
 async def seal(connection: Connection, files: int) -> tuple[str, str]:
@@ -63,8 +79,8 @@ async def seal(connection: Connection, files: int) -> tuple[str, str]:
     return tenant, batch_id
 
 
-async def small_batch(connection: Connection) -> float:
-    """Milliseconds from its seal to its ``BatchCompleted``, by the clocks of the two events."""
+async def small_batch(connection: Connection) -> tuple[float, float]:
+    """Milliseconds from its seal to its last result and to its ``BatchCompleted``, by the events' clocks."""
     tenant, batch_id = await seal(connection, SMALL)
     while True:
         last = await connection.log.last(batch_subject(tenant, batch_id))
@@ -72,20 +88,16 @@ async def small_batch(connection: Connection) -> float:
             break
         await asyncio.sleep(POLL_S)
     moments: dict[str, int] = {}
-    async for chunk in connection.log.read(batch_subject(tenant, batch_id)):
+    async for chunk in connection.log.read(batch_all(tenant, batch_id)):
         moments |= {record.name: epoch_ms(record.time) for record in chunk}
-    return float(moments["BatchCompleted"] - moments["BatchSealed"])
+    sealed = moments["BatchSealed"]
+    return float(moments["FileCompleted"] - sealed), float(moments["BatchCompleted"] - sealed)
 
 
 async def pause(stack: Running, large: tuple[str, str]) -> None:
     """While some of its files are done and most are not."""
+    await under_way(stack, large)
     async with stack.http(large[0]) as http:
-
-        async def under_way() -> bool:
-            response = await http.get(f"/v1/batches/{large[1]}")
-            return response.status_code == 200 and response.json()["counts"]["completed"] > 0
-
-        await stack.until(under_way, 60)
         (await http.post(f"/v1/batches/{large[1]}/pause")).raise_for_status()
 
 
@@ -104,5 +116,6 @@ async def starts_after_pause_ms(connection: Connection, large: tuple[str, str]) 
                     last_ms = max(last_ms, epoch_ms(done.started_at or record.time))
                 case _:
                     pass
-    assert paused_ms and left, "the batch was done before it could be paused"
+    assert paused_ms, "the batch was never paused"
+    assert left, f"the batch was done; its last file began {last_ms - paused_ms} ms after the pause"
     return float(max(0, last_ms - paused_ms))
