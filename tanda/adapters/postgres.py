@@ -54,6 +54,9 @@ async def open_pool(
             "statement_timeout": str(round(statement_timeout_s * 1000)),
             # short statements over warm tables: compiling them costs more than it saves
             "jit": "off",
+            # a kept plan is made for a small table and arrays of any length: for thousands of rows its nested
+            # loop took seconds where a hash takes milliseconds
+            "plan_cache_mode": "force_custom_plan",
         },
     )
 
