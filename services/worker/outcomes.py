@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from services.worker.outside import Call, Outside
-from services.worker.sandbox import Job, Sandbox
+from services.worker.sandbox import Job, Limits, Sandbox
 from tanda.contracts import commands as c
 from tanda.contracts.codec import encode
 from tanda.contracts.events import NO_RESULT
@@ -45,6 +45,10 @@ _log = structlog.get_logger("tanda.runner")
 _JSON = "application/json"
 #: Between two tries on a server that does not answer; each try has its own patience.
 TROUBLE_WAIT_S = 1.0
+#: What drawing a file's pages may take. A page takes some 15 ms of CPU; the worst of a collection of hostile
+#: files took 1 s. A machine under load is given its time.
+DRAWING_CPU_S = 3
+DRAWING_WALL_S = 20.0
 
 T = TypeVar("T")
 
@@ -129,9 +133,23 @@ class Outcomes:
         path = self._spool / token_hex(8)
         try:
             await self._blobs.fetch(item.source, path)
-            return await self._sandbox.run(_job(item, path))
+            outcome = await self._sandbox.run(_job(item, path))
+            return await self._drawn(item, path, outcome) if known.draws else outcome
         finally:
             path.unlink(missing_ok=True)
+
+    async def _drawn(self, item: WorkItem, path: Path, outcome: Result | Failure) -> Result | Failure:
+        """A result with its pictures: whatever becomes of them, it stays a result."""
+        if isinstance(outcome, Failure) or item.options.get("pictures", True) is False:
+            return outcome
+        memory_bytes = self._settings.process_memory_bytes
+        limits = Limits(wall_s=DRAWING_WALL_S, cpu_s=DRAWING_CPU_S, memory_bytes=memory_bytes)
+        job = msgspec.structs.replace(_job(item, path), drawing=True, limits=limits)
+        drawn = await self._sandbox.run(job)
+        if isinstance(drawn, Failure):
+            _log.info("a file was not drawn", batch=item.batch_id, file=item.file_id, code=drawn.code)
+            return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, "not_drawn"])
+        return msgspec.structs.replace(outcome, artifacts=[*outcome.artifacts, *drawn.artifacts])
 
     async def _wait_out_brake(self, lane: str) -> None:
         """A file that was taken just before another's 429 keeps its place, and is not sent meanwhile."""

@@ -10,12 +10,13 @@ import re
 import signal
 import socket
 from contextlib import suppress
+from typing import cast
 
 import msgspec
 
 from services.worker import confine
 from services.worker.sandbox_wire import Answer, Given, Job, Limits, Refused, jobs, pack
-from tanda.contracts.results import Failure, Processor, Result
+from tanda.contracts.results import Drawing, Failure, Processor, Result
 
 MESSAGE_CHARACTERS_MAX = 300
 _PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[\\/][^\s\\/'\":,;()]+)+[\\/]?")
@@ -42,7 +43,8 @@ def run(link: socket.socket, processors: dict[str, Processor], confinement: conf
 def call(processor: Processor, job: Job, limits: Limits) -> Answer:
     """Runs the processor and turns whatever comes of it into an answer; raises nothing."""
     try:
-        return _answer(processor.process(job.source, job.options), limits)
+        run = cast(Drawing, processor).draw if job.drawing else processor.process
+        return _answer(run(job.source, job.options), limits)
     except MemoryError:
         return _NO_MEMORY
     except BaseException as error:  # a processor may also call sys.exit()

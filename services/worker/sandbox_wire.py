@@ -45,6 +45,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     processor: str
     source: SourceFile
     options: dict[str, Any] = {}
+    #: Whether to ``draw`` rather than to ``process``.
+    drawing: bool = False
     #: The sandbox's own limits where None.
     limits: Limits | None = None
 
@@ -80,6 +82,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     accepts: frozenset[str]
     #: It never looks at the content, so it needs no child.
     trusted: bool
+    #: It has a ``draw``.
+    draws: bool = False
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):

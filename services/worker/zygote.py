@@ -208,7 +208,9 @@ def readable_folders() -> set[Path]:
 
 def _describe(path: str, processor: Processor) -> Known:
     trusted = getattr(processor, "trusted", False) is True
-    return Known(path=path, version=processor.version, accepts=frozenset(processor.accepts), trusted=trusted)
+    draws = callable(getattr(processor, "draw", None))
+    accepts = frozenset(processor.accepts)
+    return Known(path=path, version=processor.version, accepts=accepts, trusted=trusted, draws=draws)
 
 
 def _never_run(number: int) -> Ended:

@@ -125,3 +125,13 @@ class Processor(Protocol):
     accepts: frozenset[str]
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure: ...
+
+
+class Drawing(Processor, Protocol):
+    """A processor that also draws what a person sees of the file.
+
+    ``draw`` is called after a result, in a child and within limits of its own, so that a file which cannot
+    be drawn keeps its result; of what it gives, only the artifacts count.
+    """
+
+    def draw(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure: ...

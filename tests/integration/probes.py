@@ -249,6 +249,22 @@ class End:
         return ENDS[options["act"]]()
 
 
+class Draws:
+    """Has a result, and draws as ``options["act"]`` says."""
+
+    name = "draws"
+    version = "1"
+    accepts: frozenset[str] = frozenset()
+
+    def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
+        """A result in any case."""
+        return Result(data={"read": True}, warnings=["page 2 is empty"])
+
+    def draw(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
+        """Whatever the act gives or raises."""
+        return ENDS[options["act"]]()
+
+
 class Echo:
     """Gives the source's text, and how often this class was called in this process."""
 

@@ -19,10 +19,10 @@ from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_all
-from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK
+from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, WorkItem
 from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
-from tests.batch_story import BatchStory
+from tests.batch_story import BatchStory, digest, put
 
 DEADLINE_S = 30
 LEASE_S = 0.4
@@ -283,3 +283,37 @@ async def test_a_store_that_is_away_makes_no_poison(house: House, monkeypatch: p
     house.runner(LANE_DEFAULT)
     events = await house.until(story, completed(1))
     assert len(names(events, e.FileStarted)) == 1
+
+
+@pytest.mark.parametrize("act", ["segfault", "failure", "burn"])
+async def test_a_file_that_cannot_be_drawn_keeps_its_result(tmp_path: Path, act: str) -> None:
+    """Drawing may crash, fail, and take too much time: it costs the pictures and nothing else."""
+    told = await _told_of(tmp_path, act)
+    assert (bytes(told.result), told.warnings) == (b'{"read":true}', ["page 2 is empty", "not_drawn"])
+    assert told.artifacts == []
+
+
+async def test_what_is_drawn_is_an_artifact(tmp_path: Path) -> None:
+    """The pictures are stored beside the result; who wants none gets none."""
+    told = await _told_of(tmp_path, "artifact")
+    assert [one.name for one in told.artifacts] == ["a.png"]
+    assert told.warnings == ["page 2 is empty"]
+    assert (await _told_of(tmp_path, "artifact", pictures=False)).artifacts == []
+
+
+async def _told_of(spool: Path, act: str, **options: bool) -> c.CompleteFile:
+    """What is said of one file whose processor draws in that way."""
+    box = Sandbox(sys_path=[str(Path(__file__).parent)])
+    await box.start({"draws": "probes:Draws"})
+    blobs = MemoryBlobs()
+    source = await put(blobs, "t/acme/1/src/1", b"hola")
+    outcomes = Outcomes(blobs=blobs, sandbox=box, settings=Settings(), spool=spool, entropy=lambda: 0.5)
+    item = WorkItem(
+        tenant="acme", batch_id="bat_1", file_id="fil_1", seq=1, attempt=1, name="a",
+        content_type="text/plain", bytes=4, sha256=digest(b"hola"), source=source, processor="draws",
+        options={"act": act, **options},
+    )  # fmt: skip
+    (command,) = await outcomes.of([item])
+    await box.close()
+    assert isinstance(command, c.CompleteFile)
+    return command

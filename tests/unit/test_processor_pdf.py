@@ -1,17 +1,24 @@
-"""PDFs give their embedded invoice, else their text and careful guesses; nothing is rendered."""
+"""PDFs give their embedded invoice, else their text and careful guesses; their first pages are drawn."""
 
 import io
 import zlib
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pypdfium2
 import pytest
 
 from services.worker.processors.guesses.values import amount_of, date_of, date_order, number_of
-from services.worker.processors.pdf_document import PAGES_MAX, TEXT_BYTES_MAX
-from tanda.contracts.results import Failure, Result
-from tests.processing import process
+from services.worker.processors.pdf import Pdf
+from services.worker.processors.pdf_document import (
+    DRAWN_PAGES_MAX,
+    DRAWN_SIDE_PX,
+    PAGES_MAX,
+    TEXT_BYTES_MAX,
+)
+from tanda.contracts.results import Artifact, Failure, Result
+from tests.processing import a_source, process
 
 INVOICE_XML = (
     b'<Invoice xmlns="urn:oasis:names:specification:ubl:schema:xsd:Invoice-2" xmlns:c="urn:oasis:names:'
@@ -157,6 +164,31 @@ def test_a_page_too_complex_is_left_out(tmp_path: Path) -> None:
     """A page of a hundred thousand pieces is not read; the others are."""
     result = result_of(tmp_path, pdf(page("Invoice No. 7"), b"0 0 m 1 1 l S " * 100_001))
     assert (result.data["text"], result.warnings) == ("Invoice No. 7", ["pages_unreadable"])
+
+
+def test_the_first_pages_are_drawn(tmp_path: Path) -> None:
+    """Three at most, large enough to be read, with ink where there are words; a label is not blown up."""
+    drawn = draw(tmp_path, pdf(*[page("Total 12,50")] * 5))
+    assert [(one.name, one.content_type) for one in drawn] == [
+        (f"page-{n}.jpg", "image/jpeg") for n in range(1, DRAWN_PAGES_MAX + 1)
+    ]
+    first = PIL.Image.open(io.BytesIO(drawn[0].data))
+    assert max(first.size) == DRAWN_SIDE_PX
+    assert first.convert("L").getextrema()[0] < 100
+    (label,) = draw(tmp_path, pdf(page("12"), media="0 0 100 50"))
+    assert PIL.Image.open(io.BytesIO(label.data)).size == (200, 100)
+
+
+def test_a_pdf_that_cannot_be_opened_is_not_drawn(tmp_path: Path) -> None:
+    """It says so in the words of its reading."""
+    outcome = Pdf().draw(a_source(tmp_path / "a", b"%PDF-1.7 nothing"), {})
+    assert isinstance(outcome, Failure) and outcome.code == "malformed_pdf"
+
+
+def draw(folder: Path, data: bytes) -> list[Artifact]:
+    outcome = Pdf().draw(a_source(folder / "file", data), {})
+    assert isinstance(outcome, Result), outcome
+    return outcome.artifacts
 
 
 def test_an_invoice_in_english(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@
      "text": "..." | null, "text_chars": 1802, "text_truncated": false}
 
 ``page_size`` is the first page's, in points. ``text`` is at most 200,000 bytes of UTF-8 and null where no
-page has any; no page is ever rendered. Warnings: ``no_text_layer``, ``pages_truncated``,
-``pages_unreadable``, ``embedded_xml_unreadable``, and those of the ``invoice`` processor.
+page has any. The first pages are drawn as ``page-1.jpg`` and so on. Warnings: ``no_text_layer``,
+``pages_truncated``, ``not_drawn``, ``pages_unreadable``, ``embedded_xml_unreadable``, and those of the
+``invoice`` processor.
 """
 
 from collections.abc import Mapping
@@ -21,10 +22,17 @@ import msgspec
 from services.worker.processors.dialects.registry import read_documents
 from services.worker.processors.guesses.facts import guess
 from services.worker.processors.invoice import as_data, warnings_of
-from services.worker.processors.pdf_document import PdfRefused, PdfText, opened, read_attachments, read_text
+from services.worker.processors.pdf_document import (
+    PdfRefused,
+    PdfText,
+    draw_pages,
+    opened,
+    read_attachments,
+    read_text,
+)
 from services.worker.processors.schema import Document
 from services.worker.processors.xml_tree import XmlRefused
-from tanda.contracts.results import Failure, Result, SourceFile
+from tanda.contracts.results import Artifact, Failure, Result, SourceFile
 
 #: The names that Factur-X, ZUGFeRD and XRechnung prescribe, in the order they are tried.
 _STANDARD_NAMES = ("factur-x.xml", "zugferd-invoice.xml", "xrechnung.xml", "order-x.xml")
@@ -33,15 +41,16 @@ _STANDARD_NAMES = ("factur-x.xml", "zugferd-invoice.xml", "xrechnung.xml", "orde
 class Pdf:
     """PDF, encrypted ones too if they open without a password.
 
+    Option: ``pictures`` (default true).
     Failure codes: ``password_protected``, ``malformed_pdf``, ``empty_pdf``.
     """
 
     name = "pdf"
-    version = "1"
+    version = "2"
     accepts = frozenset({"application/pdf"})
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
-        """Read the document; there are no options."""
+        """Read the document."""
         warnings: list[str] = []
         try:
             with opened(source.path) as document:
@@ -65,6 +74,19 @@ class Pdf:
             "text_truncated": text.truncated,
         }
         return Result(data=data, warnings=warnings)
+
+    def draw(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
+        """Draw the first pages."""
+        try:
+            with opened(source.path) as document:
+                pages = draw_pages(document)
+        except PdfRefused as refused:
+            return Failure(code=refused.code, message=refused.message)
+        drawn = [
+            Artifact(name=f"page-{number}.jpg", content_type="image/jpeg", data=data)
+            for number, data in enumerate(pages, 1)
+        ]
+        return Result(data=None, artifacts=drawn)
 
 
 def _embedded(attachments: dict[str, bytes], warnings: list[str]) -> tuple[str | None, list[Document]]:
