@@ -1,0 +1,1 @@
+export{t as activeBatches,n as activePercent,r as announce,i as showInTab}from"./active.svelte-DMcR7ODs.js";
