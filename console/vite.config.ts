@@ -11,6 +11,8 @@ const FIRST = [
   /console\/src\/(main|live\/|text\/text|app\/(App|Pill|router|keys|theme|toasts|drop)|parts\/Icon|api\/(key|keep|http)|screens\/home\/Home)/,
   /svelte\/src\/(?!.*(bindings|custom-element|snippet|elements\/style|blocks\/(await|key|html)|store|legacy|transitions))/,
 ];
+// What every further screen is made of; together it compresses better than as a dozen files.
+const PARTS = /console\/src\/(parts\/(?!Icon)|text\/units|api\/(commands|download|refusal)|text\/es-refused|screens\/batches\/duration|app\/(more|active|clock|Toasts|Dock|Palette|Help|Login)|screens\/Unknown)/;
 
 // The gateway serves one flat folder under /console/, with a strict Content-Security-Policy: nothing inline.
 export default defineConfig({
@@ -28,7 +30,10 @@ export default defineConfig({
       // Svelte's modules do nothing by being imported, except for its flags; so a screen's own parts stay with it.
       treeshake: { moduleSideEffects: (id) => !/svelte\/src\/(internal\/(client|shared)|reactivity)/.test(id) || id.includes("/flags/") },
       experimental: { lazyBarrel: true },
-      output: { ...names, codeSplitting: { groups: [{ name: "first", test: (id: string) => FIRST.some((one) => one.test(id)) && !id.includes(".css") }] } },
+      output: { ...names, codeSplitting: { groups: [
+            { name: "first", test: (id: string) => FIRST.some((one) => one.test(id)) && !id.includes(".css") },
+            { name: "parts", test: PARTS },
+          ] } },
     },
   },
   worker: { format: "es", rollupOptions: { output: names } },

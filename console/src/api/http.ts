@@ -26,6 +26,8 @@ export interface Answer<T> {
   body: T;
   // When it was read, in epoch milliseconds, where it is not of now.
   keptAt: number | null;
+  // Whose it is, where it is another tenant's.
+  tenant?: string | null;
 }
 
 async function problemOf(response: Response): Promise<ApiError> {
@@ -56,7 +58,7 @@ export async function read<T>(path: string, minSeq = 0): Promise<Answer<T>> {
       const response = await ask(url, { signal: AbortSignal.timeout(READ_TIMEOUT_MS) });
       const body = (await response.json()) as T;
       void keep(path, body);
-      return { body, keptAt: null };
+      return { body, keptAt: null, tenant: response.headers.get("Tanda-Tenant") };
     } catch (error) {
       const isAway = error instanceof Away || (error instanceof ApiError && error.status === 503);
       if (!isAway) throw error;

@@ -50,8 +50,19 @@ class Live {
     this.changed();
   }
 
+  // The batch of another tenant, which the operator may look at: its events do not come with ours.
+  follow(batch: string, seq: number): () => void {
+    const worker = newWorker();
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
+      if (data.type === "events") this.hearEvents(data.seq, data.events);
+      else if (data.type !== "link") this.epoch += 1;
+    };
+    worker.postMessage({ type: "start", key: keyOf(), room: batch, batch, seq } satisfies ToWorker);
+    return () => worker.terminate();
+  }
+
   private connect(): void {
-    const worker = new Worker(new URL("./live.worker.ts", import.meta.url), { type: "module", name: "live" });
+    const worker = newWorker();
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
     const say = () => {
       const key = keyOf();
@@ -220,6 +231,8 @@ class Live {
 
 // Asks for a key; the shell sets it, so that this file knows no screens.
 export const onNoKey = { ask: () => {} };
+
+const newWorker = () => new Worker(new URL("./live.worker.ts", import.meta.url), { type: "module", name: "live" });
 
 // Names the tabs of one key; no secret, and no more than a name.
 function digest(text: string): string {

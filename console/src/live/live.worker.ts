@@ -12,6 +12,7 @@ const RETRY_MS = [200, 500, 1_000, 2_000, 3_000];
 const OFFLINE_AFTER = 3;
 
 let key: string | null = null;
+let batch: string | undefined;
 let channel: BroadcastChannel | undefined;
 let leads = false;
 let link: Link = "connecting";
@@ -74,7 +75,7 @@ async function connect(): Promise<void> {
   const headers: Record<string, string> = { Accept: "text/event-stream" };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (seq) headers["Last-Event-ID"] = String(seq);
-  const response = await fetch("/v1/events", { headers, signal, cache: "no-store" });
+  const response = await fetch(`/v1/events${batch ? `?batch=${batch}` : ""}`, { headers, signal, cache: "no-store" });
   if (response.status === 401) toAll({ type: "unauthenticated" });
   if (!response.ok || !response.body) throw new Error(`answered ${response.status}`);
   setLink("live");
@@ -153,6 +154,8 @@ self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
     return wake?.();
   }
   key = data.key;
+  batch = data.batch;
+  seq ||= data.seq ?? 0;
   if (channel || leads) wake?.();
   else start(data.room);
 };

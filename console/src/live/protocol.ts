@@ -21,8 +21,8 @@ export type FromWorker =
   | { type: "unauthenticated" };
 
 export type ToWorker =
-  // ``room`` names the tabs that share a connection.
-  | { type: "start"; key: string | null; room: string }
+  // ``room`` names the tabs that share a connection; of one batch from a position, else of the tenant from now.
+  | { type: "start"; key: string | null; room: string; batch?: string; seq?: number }
   // The browser's network came or went: what is connected may be dead and not know it.
   | { type: "network" };
 

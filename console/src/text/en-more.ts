@@ -2,7 +2,7 @@
 
 export const enMore = {
   again: "Try again", close: "Close", actions: "Actions", file: "File", files: "Files", state: "State",
-  files_n: "{n} file|{n} files", files_show: "Show files", files_hide: "Hide files", undo: "Undo", more: "More", toasts: "Messages",
+  files_n: "{n} file|{n} files", files_show: "Show files", files_hide: "Hide files", undo: "Undo", toasts: "Messages",
   palette_hint: "Go to a screen or a batch…", palette_go: "Go to", palette_do: "Do", palette_none: "Nothing of that name.",
   palette_active: "Batches under way", help: "Keyboard shortcuts", help_palette: "Search and commands", help_search: "Search this screen",
   dock: "Batches under way", dock_active: "In progress: you have {n} batch under way.|In progress: you have {n} batches under way.",
@@ -17,7 +17,7 @@ export const enMore = {
   state_retrying: "retrying", state_rejected: "rejected", reason_paused: "It is paused; resume it to go on.",
   reason_scheduled: "It begins at its scheduled time.", reason_limit: "It waits for a free place under a limit.",
   reason_brake: "An outside service asked for a pause.", reason_fair_share: "Other batches have their turn; it goes on in a moment.",
-  reason_confirmation: "It waits for an answer from outside.", reason_retry: "It waits for the next attempt of some files.", latest: "Latest batches",
+  reason_confirmation: "It waits for an answer from outside.", reason_retry: "It waits for the next attempt of some files.", 
   upload_title: "New batch", upload_checking: "Checking {done} of {n} files…",
   upload_review: "{n} file may be a mistake. {ready} are ready.|{n} files may be a mistake. {ready} are ready.",
   upload_missing: "{n} of {total} missing: drop them again.",
@@ -61,7 +61,7 @@ export const enMore = {
   column_size: "Size", column_took: "Took", column_why: "Reason",
   retry_these: "Retry this {n}|Retry these {n}", show_these: "Show them", cause_none: "No failures.",
   more_causes: "and others", activity_none: "Nothing has happened yet.", created_at: "Created", finished_at: "Finished", processor: "Processor",
-  tags: "Tags", identifier: "Identifier", limit: "At once", owner: "Owner", starts_at: "Begins", expires_at: "Expires", file_title: "File",
+  tags: "Tags", identifier: "Identifier", starts_at: "Begins", file_title: "File",
   file_gone: "There is no such file.", file_source: "Source", file_result: "Result", file_form: "Form", file_tree: "JSON", file_attempts: "Attempts",
   file_biography: "Biography", file_events: "Raw events",
   file_no_source: "A rejected file is not stored.", file_no_result: "There is no result yet.", file_no_preview: "There is no preview of this type.",
@@ -111,6 +111,12 @@ export const enMore = {
   cause_too_many_attributes: "Too many XML attributes", cause_too_many_elements: "Too many XML elements",
   cause_too_many_invoices: "Too many invoices in one file", cause_unknown_endpoint: "Unknown outside service",
   cause_unsupported_encoding: "Unknown text encoding", cause_xml_too_deep: "XML nested too deeply",
+  warning_no_text_layer: "it has no words to read, only images", warning_pages_truncated: "not all pages were read", warning_pages_unreadable: "some pages cannot be read",
+  warning_embedded_xml_unreadable: "the XML inside it could not be read", warning_not_drawn: "its pages could not be drawn", warning_no_thumbnail: "no thumbnail could be made",
+  warning_barcodes_not_read: "barcodes could not be looked for", warning_barcodes_truncated: "not all barcodes are shown", warning_lines_truncated: "not all lines are shown",
+  warning_no_number: "no invoice number", warning_no_issue_date: "no date of issue", warning_encoding_guessed: "text encoding guessed",
+  warning_undecodable_bytes: "some letters could not be read", warning_ragged_rows: "some rows have more or fewer fields", warning_records_truncated: "not all rows were read",
+  warning_profile_truncated: "not all rows were profiled", warning_columns_truncated: "not all columns are shown", warning_widths_truncated: "too many different row widths",
 };
 
 export type MoreWords = Record<keyof typeof enMore, string>;

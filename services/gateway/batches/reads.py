@@ -82,10 +82,15 @@ async def list_batches(
 async def get_batch(
     request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
 ) -> Response:
-    """A batch with its counts and progress."""
-    batch = await seen(gateway, caller, batch_id, None, gateway.views.batch)
+    """A batch with its counts and progress; the operator is told whose it is where it is another tenant's."""
+    mine = await gateway.views.batch(caller.tenant, batch_id)
+    batch = mine or await seen(gateway, caller, batch_id, None, gateway.views.batch)
     (explained,) = await gateway.reasons.explained([batch])
-    return read(request, explained, position)
+    answer = read(request, explained, position)
+    owner = caller.tenant if mine else await owner_of(gateway, caller, batch_id)
+    if owner != caller.tenant:
+        answer.headers["Tanda-Tenant"] = owner
+    return answer
 
 
 @router.get("/batches/{batch_id}/files", openapi_extra=answers(200, Page[File]))

@@ -161,3 +161,22 @@ async def test_language_and_theme_are_kept(page: "Page") -> None:
     await page.locator("h1", has_text="Drop files").wait_for()
     assert await page.evaluate("document.documentElement.lang") == "en"
     assert await page.evaluate("document.documentElement.dataset.theme") != before
+
+
+async def test_another_tenants_batch_is_followed_live(page: "Page", tanda: Running) -> None:
+    """Without keys the caller is the operator: by its address a batch of any tenant is seen, and as it goes on."""
+    async with tanda.http() as http:
+        opened = {"open": True, "name": "de otra casa"}
+        created = (await http.post("/v1/batches", json=opened, headers={"Tanda-Tenant": "otra"})).json()
+        url = f"/v1/batches/{created['id']}"
+        await page.goto(f"{tanda.url}/#/batches/{created['id']}")
+        await page.locator("h1", has_text="de otra casa").wait_for()
+        await link(page, "live")
+        await http.put(f"{url}/files/a.csv", content=b"a;b\n1;2\n", headers={"Content-Type": "text/csv"})
+        await http.post(f"{url}/seal")
+        await page.locator("[data-file] [data-status=completed]").wait_for()
+        (file,) = (await http.get(f"{url}/files")).json()["data"]
+        await page.goto(f"{tanda.url}/#/batches/{created['id']}/files/{file['id']}")
+        await page.locator("h1", has_text="a.csv").wait_for()
+        await http.post(f"{url}/retry", json={"file_ids": [file["id"]]})
+        await page.locator(".attempt", has_text="Intento 2").wait_for()

@@ -27,6 +27,23 @@ def request_codes() -> set[str]:
     return {code for path in sources for code in _codes(path, _REQUEST_CALLS)}
 
 
+def warning_codes() -> set[str]:
+    """What a result may say of itself: ``warnings`` of processors and of the worker."""
+    trees = [ast.parse(path.read_text()) for path in _sources(("services/worker",))]
+    return {code for tree in trees for node in ast.walk(tree) for code in _warnings(node)}
+
+
+def _warnings(node: ast.AST) -> Iterator[str]:
+    """Appended to ``warnings``, listed as an argument of that name, or in the table of a function of it."""
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("warnings"):
+        tables = [one for one in ast.walk(node) if isinstance(one, ast.Dict)]
+        yield from (text for table in tables for key in table.keys if key for text in _texts(key))
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.append":
+        yield from _texts(node.args[0])
+    if isinstance(node, ast.keyword) and node.arg == "warnings":
+        yield from _texts(node.value)
+
+
 def _named_codes() -> set[str]:
     """Those of a table: what a provider's status means."""
     tree = ast.parse((ROOT / "services/worker/outside/calling.py").read_text())

@@ -1,9 +1,9 @@
-"""Whatever the servers may say was wrong has words in the console."""
+"""Whatever the servers may say was wrong or is incomplete has words in the console."""
 
 import re
 
 from tests.house.sources import ROOT
-from tests.house.words.codes import file_codes, request_codes
+from tests.house.words.codes import file_codes, request_codes, warning_codes
 
 TEXT = ROOT / "console" / "src" / "text"
 
@@ -24,6 +24,12 @@ def test_every_refusal_of_a_request_is_told_in_spanish() -> None:
     """The API's own sentences are the English ones."""
     assert {"batch_not_found", "busy", "invalid_fields", "file_too_large"} <= request_codes()
     assert request_codes() <= _keys("es-refused.ts")
+
+
+def test_every_warning_of_a_result_has_words() -> None:
+    """In both languages, and none that nobody gives."""
+    assert {"no_text_layer", "not_drawn", "no_thumbnail", "ragged_rows"} <= warning_codes()
+    assert _keys("en-more.ts", "warning_") == _keys("es-more.ts", "warning_") == warning_codes()
 
 
 def test_no_words_are_kept_for_what_nobody_says() -> None:

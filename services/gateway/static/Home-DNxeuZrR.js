@@ -1,1 +1,0 @@
-export{t as default}from"./first-no4as5Yc.js";

@@ -1,1 +1,0 @@
-export{t as activeBatches,n as activePercent,r as announce,i as showInTab}from"./active.svelte-DMcR7ODs.js";

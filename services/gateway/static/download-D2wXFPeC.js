@@ -1,1 +1,0 @@
-import{D as e,k as t}from"./first-no4as5Yc.js";import{i as n}from"./commands-BYYErdfS.js";async function r(r,i){if(t()){r.preventDefault();try{let t=await e(r.currentTarget.getAttribute(`href`)??``),n=Object.assign(document.createElement(`a`),{href:URL.createObjectURL(t),download:i});n.click(),setTimeout(()=>URL.revokeObjectURL(n.href),6e4)}catch(e){n(e)}}}export{r as t};

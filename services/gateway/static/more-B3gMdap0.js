@@ -1,0 +1,1 @@
+import"./parts-CP6HICtm.js";
