@@ -15,7 +15,8 @@ function tellWorker(folder: string): void {
   const names = readdirSync(folder).filter((name) => /-[\w-]{8}\.(js|css)$/.test(name)).sort();
   const assets = names.map((name) => BASE + name);
   const worker = join(folder, "offline.js");
-  writeFileSync(worker, `const ASSETS=${JSON.stringify(assets)};${readFileSync(worker, "utf8")}`);
+  const build = createHash("sha256").update(assets.join()).digest("hex").slice(0, 8);
+  writeFileSync(worker, `const ASSETS=${JSON.stringify(assets)},BUILD="${build}";${readFileSync(worker, "utf8")}`);
 }
 
 function digests(root: string, names: string[]): Record<string, string> {

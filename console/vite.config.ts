@@ -12,7 +12,7 @@ const FIRST = [
   /svelte\/src\/(?!.*(bindings|custom-element|snippet|elements\/style|blocks\/(await|key|html)|store|legacy|transitions))/,
 ];
 // What every further screen is made of; together it compresses better than as a dozen files.
-const PARTS = /console\/src\/(parts\/(?!Icon)|text\/units|api\/(commands|download|refusal)|text\/es-refused|screens\/batches\/duration|app\/(more|active|clock|Toasts|Dock|Palette|Help|Login)|screens\/Unknown)/;
+const PARTS = /console\/src\/(parts\/(?!Icon)|text\/units|api\/(commands|download|refusal)|text\/es-refused|screens\/batches\/duration|app\/(more|newer|active|clock|Toasts|Dock|Palette|Help|Login)|screens\/Unknown)/;
 
 // The gateway serves one flat folder under /console/, with a strict Content-Security-Policy: nothing inline.
 export default defineConfig({

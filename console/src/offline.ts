@@ -4,8 +4,9 @@
 export {};
 // What the build is made of; the build fills it in, so that a new build is a new worker.
 declare const ASSETS: string[];
+declare const BUILD: string;
 declare const self: ServiceWorkerGlobalScope;
-const NAME = "console";
+const NAME = `console-${BUILD}`;
 const PAGE = "/";
 const FOLDER = "/console/";
 // The one file of the folder without a digest in its name.
@@ -29,11 +30,14 @@ interface FetchEvent extends ExtendableEvent {
 
 const opened = () => caches.open(NAME);
 
-// Every screen, as far as it is not there.
+// Every screen; what an earlier build has already is not fetched again.
 async function fill(): Promise<void> {
   const cache = await opened();
-  const missing = await Promise.all(ASSETS.map(async (path) => ((await cache.match(path)) ? [] : [path])));
-  await cache.addAll([PAGE, ICON, ...missing.flat()]);
+  const missing = await Promise.all(ASSETS.map(async (path) => {
+    const known = await caches.match(path);
+    return known ? cache.put(path, known) : path;
+  }));
+  await cache.addAll([PAGE, ICON, ...missing.filter((path) => path !== undefined)]);
   await self.skipWaiting();
 }
 
@@ -52,18 +56,17 @@ async function page(request: Request): Promise<Response> {
 
 // What has its digest in its name is what it was.
 async function asset(request: Request): Promise<Response> {
-  const cache = await opened();
-  const kept = await cache.match(request);
+  const kept = await caches.match(request);
   if (kept) return kept;
   const response = await fetch(request);
-  if (response.ok) await cache.put(request, response.clone());
+  if (response.ok) await (await opened()).put(request, response.clone());
   return response;
 }
 
-// What an earlier build was made of goes with its worker.
+// The build before this one stays, for tabs that are still of it; what was before that goes.
 async function tidy(): Promise<void> {
-  const cache = await opened();
-  for (const { url } of await cache.keys()) if (![PAGE, ICON, ...ASSETS].includes(new URL(url).pathname)) await cache.delete(url);
+  const others = (await caches.keys()).filter((name) => name !== NAME);
+  for (const name of others.slice(0, -1)) await caches.delete(name);
   await self.clients.claim();
 }
 

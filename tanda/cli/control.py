@@ -13,6 +13,11 @@ Flag = Annotated[bool, Parameter(negative="")]
 Files = Annotated[list[str], Parameter(name="--file", negative="")]
 HERE = Target()
 
+#: What a dry run says of the batches that the action fits.
+_DRY = {
+    "pause": "would be paused", "resume": "would be resumed", "cancel": "would be cancelled",
+    "retry": "have failed files",
+}  # fmt: skip
 #: A bulk action is looked at this often while it runs.
 LOOK_EVERY_S = 0.5
 #: What takes a schedule or a limit away.
@@ -117,7 +122,10 @@ def bulk(
     if json:
         show.as_json(found)
     elif dry_run:
-        show.console.print(f"{found['matched']} batches match; nothing was done", markup=False)
+        show.console.print(
+            f"{found['matched']} batches match, {found['eligible']} of them {_DRY[action]}; nothing was done",
+            markup=False,
+        )
     else:
         counts = f"{found['done']} done, {found['skipped']} skipped, {found['failed']} failed"
         show.console.print(f"{action}: {found['status']}, {counts} of {found['matched']}", markup=False)

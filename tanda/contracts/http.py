@@ -338,6 +338,8 @@ class BulkAction(Body, frozen=True, kw_only=True):
     dry_run: bool
     status: Literal["counted", "running", "completed", "aborted"]
     matched: int
+    #: Those of them that it would do something to, by their state when it was counted.
+    eligible: int | None = None
     done: int = 0
     #: Batches whose state forbade it, or that had nothing to retry.
     skipped: int = 0
@@ -358,6 +360,8 @@ class BulkRun(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     #: All that matched when it began.
     batch_ids: list[str]
+    #: How many of them the action fits.
+    eligible: int | None = None
     created_at: str
     status: Literal["running", "completed", "aborted"] = "running"
     #: Batches that were tried.

@@ -81,9 +81,12 @@ async def test_many_batches_are_paused_counted_first_and_go_on(tanda: Running) -
         await upload(tanda, f"bulk {time.time_ns()} {n}", 5, tags="bulk-e2e", start_at="2099-01-01T00:00:00Z")
         for n in range(3)
     ]
+    paused = await tanda.batch(said(tanda, "pause", batches[0]["id"])["id"])
+    assert paused is not None and paused["status"] == "paused"
     dry = said(tanda, "bulk", "pause", "--tag", "bulk-e2e", "--status", "active", "--dry-run")
-    assert (dry["matched"], dry["status"]) == (3, "counted")
-    assert said(tanda, "bulk", "pause", "--tag", "bulk-e2e", "--status", "active")["done"] == 3
+    assert (dry["matched"], dry["eligible"], dry["status"]) == (3, 2, "counted")
+    done = said(tanda, "bulk", "pause", "--tag", "bulk-e2e", "--status", "active")
+    assert (done["done"], done["skipped"]) == (2, 1)
     shown = [await tanda.batch(one["id"]) or {} for one in batches]
     assert [one["progress"]["waiting_reason"] for one in shown] == ["paused"] * 3
     assert said(tanda, "bulk", "resume", "--tag", "bulk-e2e", "--status", "paused")["done"] == 3

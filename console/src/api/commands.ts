@@ -77,28 +77,13 @@ export function retryBatch(batch: Batch): Promise<void> {
 export interface BulkAction {
   id: string | null;
   status: string;
-  matched: number;
+  eligible: number;
   done: number;
   skipped: number;
   failed: number;
 }
 
-// The same for many batches: by the server where it can, else one by one from here. Only those whose state allows
-// it are asked for, since the server counts every batch that fits and tells afterwards which it skipped.
-export async function bulk(action: Verb, batches: Batch[], dryRun: boolean): Promise<BulkAction> {
-  const able = batches.filter((batch) => allows(batch, action));
-  const result = { id: null, status: "counted", matched: able.length, done: 0, skipped: batches.length - able.length, failed: 0 };
-  if (!able.length) return result;
-  try {
-    const filter = { batch_ids: able.map((batch) => batch.id) };
-    return await post<BulkAction>("/v1/bulk-actions", { action, filter, dry_run: dryRun });
-  } catch (error) {
-    if (!(error instanceof ApiError && error.isMissing)) throw error;
-  }
-  if (dryRun) return result;
-  for (const batch of able) {
-    const done = action === "retry" ? post(`/v1/batches/${batch.id}/retry`, { status: "failed" }) : order(batch.id, action);
-    await done.then(() => (result.done += 1), () => (result.failed += 1));
-  }
-  return { ...result, status: "completed" };
+// The same for many batches; a dry run counts those that it fits.
+export function bulk(action: Verb, batches: Batch[], dryRun: boolean): Promise<BulkAction> {
+  return post("/v1/bulk-actions", { action, filter: { batch_ids: batches.map((batch) => batch.id) }, dry_run: dryRun });
 }

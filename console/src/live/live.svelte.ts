@@ -18,6 +18,8 @@ class Live {
   link = $state.raw<Link>("connecting");
   // Whether this tab holds the connection for the others.
   leads = $state.raw(false);
+  // How often the connection came back.
+  returns = $state.raw(0);
   // When the data was last known to be current, in epoch milliseconds.
   asOf = $state.raw(0);
   // One more for every frame in which a row changed.
@@ -105,6 +107,7 @@ class Live {
 
   private hearLink(link: Link, seq: number, leads: boolean): void {
     if (link === "live" && this.link === "offline") this.epoch += 1;
+    if (link === "live" && (this.link === "reconnecting" || this.link === "offline")) this.returns += 1;
     Object.assign(this, { link, leads });
     if (!seq) return;
     const isFirst = !this.seq;

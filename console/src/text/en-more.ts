@@ -1,7 +1,7 @@
 // English: what every other page says.
 
 export const enMore = {
-  again: "Try again", close: "Close", actions: "Actions", file: "File", files: "Files", state: "State",
+  again: "Try again", newer: "There is a new version of this page.", newer_reload: "Reload", close: "Close", actions: "Actions", file: "File", files: "Files", state: "State",
   files_n: "{n} file|{n} files", files_show: "Show files", files_hide: "Hide files", undo: "Undo", toasts: "Messages",
   palette_hint: "Go to a screen or a batch…", palette_go: "Go to", palette_do: "Do", palette_none: "Nothing of that name.",
   palette_active: "Batches under way", help: "Keyboard shortcuts", help_palette: "Search and commands", help_search: "Search this screen",

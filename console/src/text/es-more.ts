@@ -3,7 +3,7 @@
 import type { MoreWords } from "./en-more.ts";
 
 export const esMore: MoreWords = {
-  again: "Reintentar", close: "Cerrar", actions: "Acciones", file: "Archivo", files: "Archivos", state: "Estado",
+  again: "Reintentar", newer: "Hay una versión nueva de esta página.", newer_reload: "Recargar", close: "Cerrar", actions: "Acciones", file: "Archivo", files: "Archivos", state: "Estado",
   files_n: "{n} archivo|{n} archivos", files_show: "Ver archivos", files_hide: "Ocultar archivos", undo: "Deshacer", 
   toasts: "Mensajes", palette_hint: "Ir a una pantalla o a un lote…", palette_go: "Ir a", palette_do: "Hacer",
   palette_none: "No hay nada con ese nombre.", palette_active: "Lotes en proceso", help: "Atajos de teclado", help_palette: "Buscar y mandar",

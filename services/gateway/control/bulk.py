@@ -16,7 +16,17 @@ from services.gateway.batches.accept import Accept
 from services.gateway.control.retry import Selection, retry
 from tanda.contracts import commands as c
 from tanda.contracts import ids
-from tanda.contracts.http import BatchQuery, BulkAction, BulkError, BulkFilter, BulkRequest, BulkRun
+from tanda.contracts.http import (
+    ACTIVE_STATUSES,
+    Batch,
+    BatchQuery,
+    BulkAction,
+    BulkError,
+    BulkFilter,
+    BulkRequest,
+    BulkRun,
+    BulkVerb,
+)
 from tanda.contracts.times import rfc3339
 from tanda.domain.errors import NotFound, Refusal, StateForbids, WorldFailure
 from tanda.ports import BulkStore, Views
@@ -50,8 +60,11 @@ class BulkActions:
         self._holder = os.urandom(6).hex()
         self._news = asyncio.Event()
 
-    async def matching(self, tenant: str, wanted: BulkFilter) -> list[str]:
-        """The ids of the batches that a filter names; a Refusal where it names nothing or too many."""
+    async def matching(self, tenant: str, wanted: BulkFilter, action: BulkVerb) -> tuple[list[str], int]:
+        """The ids of the batches that a filter names, and how many the action fits.
+
+        A Refusal where it names nothing or too many.
+        """
         if not any(value for value in msgspec.structs.asdict(wanted).values()):
             raise Refusal("empty_filter", "A bulk action needs a filter: it is never on everything.")
         query = BatchQuery(
@@ -59,21 +72,24 @@ class BulkActions:
         )
         named = None if wanted.batch_ids is None else set(wanted.batch_ids)
         found: list[str] = []
+        eligible = 0
         while True:
             page = await self._views.batches(tenant, query)
-            found += [one.id for one in page.data if named is None or one.id in named]
+            these = [one for one in page.data if named is None or one.id in named]
+            found += [one.id for one in these]
+            eligible += sum(fits(action, one) for one in these)
             if len(found) > BATCHES_MAX:
                 raise Refusal("too_many_batches", f"At most {BATCHES_MAX:,} batches at once.")
             if not page.has_more or (named is not None and len(found) == len(named)):
-                return found
+                return found, eligible
             query = msgspec.structs.replace(query, cursor=page.next_cursor)
 
     async def begin(self, tenant: str, bulk_id: str, asked: BulkRequest, actor: str) -> BulkAction:
         """Counts, and unless it is a dry run begins; a repeat under the same id begins nothing."""
-        batch_ids = await self.matching(tenant, asked.filter)
+        batch_ids, eligible = await self.matching(tenant, asked.filter, asked.action)
         run = BulkRun(
             id=bulk_id, tenant=tenant, action=asked.action, filter=_filter(asked.filter), actor=actor,
-            batch_ids=batch_ids, created_at=rfc3339(self._now_ms()),
+            batch_ids=batch_ids, eligible=eligible, created_at=rfc3339(self._now_ms()),
         )  # fmt: skip
         if asked.dry_run:
             return described(run, dry_run=True)
@@ -150,13 +166,26 @@ def new_bulk_id(now_ms: int) -> str:
     return ids.make_id(ids.BULK, now_ms, os.urandom(10))
 
 
+def fits(action: BulkVerb, batch: Batch) -> bool:
+    """Whether an action would do something to a batch, as far as the views know it."""
+    match action:
+        case "pause":
+            return batch.status in ("open", "queued", "processing")
+        case "resume":
+            return batch.status == "paused"
+        case "cancel":
+            return batch.status in ACTIVE_STATUSES
+        case "retry":
+            return batch.sealed_at is not None and batch.counts.failed > 0
+
+
 def described(run: BulkRun, *, dry_run: bool = False) -> BulkAction:
     """A run as clients see it."""
     return BulkAction(
         id=None if dry_run else run.id, action=run.action, filter=run.filter, dry_run=dry_run,
-        status="counted" if dry_run else run.status, matched=len(run.batch_ids), done=run.done,
-        skipped=run.skipped, failed=run.failed, errors=run.errors, created_at=run.created_at,
-        finished_at=run.finished_at,
+        status="counted" if dry_run else run.status, matched=len(run.batch_ids),
+        eligible=run.eligible, done=run.done, skipped=run.skipped, failed=run.failed, errors=run.errors,
+        created_at=run.created_at, finished_at=run.finished_at,
     )  # fmt: skip
 
 

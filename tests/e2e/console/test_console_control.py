@@ -164,7 +164,7 @@ async def test_language_and_theme_are_kept(page: "Page") -> None:
 
 
 async def test_another_tenants_batch_is_followed_live(page: "Page", tanda: Running) -> None:
-    """Without keys the caller is the operator: by its address a batch of any tenant is seen, and as it goes on."""
+    """Without keys the caller is the operator: any batch is seen by its address, and as it goes on."""
     async with tanda.http() as http:
         opened = {"open": True, "name": "de otra casa"}
         created = (await http.post("/v1/batches", json=opened, headers={"Tanda-Tenant": "otra"})).json()

@@ -274,7 +274,12 @@ async def test_a_bulk_action_counts_first_and_then_does(stand: Stand, http: http
     await finished(stand, number=9)
     asked = {"action": "pause", "filter": {"status": "active", "q": "NÓMINA"}}
     dry = await http.post("/v1/bulk-actions", json={**asked, "dry_run": True})
-    assert (dry.status_code, dry.json()["matched"], dry.json()["id"]) == (200, 3, None)
+    assert (dry.status_code, dry.json()["matched"], dry.json()["eligible"], dry.json()["id"]) == (
+        200,
+        3,
+        2,
+        None,
+    )
     assert (await http.get(url(stories[1]))).json()["status"] == "queued"
     begun = await http.post("/v1/bulk-actions", json=asked)
     assert begun.status_code == 202
@@ -298,6 +303,8 @@ async def test_failed_files_of_many_batches_are_retried(stand: Stand, http: http
     """A batch without failed files is skipped."""
     stories = [await finished(stand, number=number, failed=number - 1) for number in (1, 2, 3)]
     body = {"action": "retry", "filter": {"batch_ids": [one.batch_id for one in stories]}}
+    dry = (await http.post("/v1/bulk-actions", json={**body, "dry_run": True})).json()
+    assert (dry["matched"], dry["eligible"]) == (3, 2)
     action = await ended(http, (await http.post("/v1/bulk-actions", json=body)).json()["id"])
     assert (action["done"], action["skipped"]) == (2, 1)
 

@@ -1,0 +1,1 @@
+export{M as default}from"./parts-hpCoiR1Z.js";

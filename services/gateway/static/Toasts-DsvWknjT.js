@@ -1,1 +1,0 @@
-export{D as default}from"./parts-CP6HICtm.js";

@@ -1,1 +1,0 @@
-export{M as activeBatches,N as activePercent,P as announce,F as showInTab}from"./parts-CP6HICtm.js";

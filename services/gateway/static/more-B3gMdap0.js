@@ -1,1 +1,0 @@
-import"./parts-CP6HICtm.js";

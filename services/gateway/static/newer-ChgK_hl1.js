@@ -1,0 +1,1 @@
+export{D as lookForNewer}from"./parts-hpCoiR1Z.js";
