@@ -16,7 +16,8 @@ from tests.running import Running, running
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-_DIGESTED = re.compile(r"(?<=-)[\w-]{8}(?=\.(?:js|css)\b)")
+#: The digests in the names of a build's files, and that of the whole in its service worker.
+_DIGESTED = re.compile(r"(?<=-)[\w-]{8}(?=\.(?:js|css)\b)|(?<=BUILD=[\"'`])\w{8}")
 RESTART_S_MAX = 60.0
 #: All that the browser keeps of the page, by its path.
 KEPT = """async () => (await Promise.all((await caches.keys()).map(async name =>
@@ -103,20 +104,20 @@ async def test_an_upgrade_is_there_after_one_reload(browser: "Browser", tanda: R
         await page.locator("h1", has_text="Lotes de ahora").wait_for()
         loaded = {path for path in await page.evaluate(LOADED) if path.endswith((".js", ".css"))}
         assert loaded - {"/console/offline.js"} <= new
-        # And it is the new one that is kept for when no gateway answers.
-        await until_seen(page, HAS, sorted(new))
+        # And it is the new one that is kept for when nobody answers.
+        await tanda.until(lambda: page.evaluate(HAS, sorted(new)), RESTART_S_MAX)
         await link(page, "live")
-        with tanda.gateway_away():
-            await page.reload()
-            await page.locator("h1", has_text="Lotes de ahora").wait_for()
-        await tanda.until(tanda.is_ready, RESTART_S_MAX)
+        await context.set_offline(True)
+        await page.reload()
+        await page.locator("h1", has_text="Lotes de ahora").wait_for()
+        await context.set_offline(False)
         await link(page, "live")
         # Another one later nothing is left of the first.
         _rebuild(build, "Lotes de mañana")
         await _upgraded(tanda)
         await page.get_by_role("button", name="Recargar").click()
-        await until_seen(page, HAS, sorted(_names(build)))
-        await until_seen(page, HAS_NONE, sorted(old))
+        await tanda.until(lambda: page.evaluate(HAS, sorted(_names(build))), RESTART_S_MAX)
+        await tanda.until(lambda: page.evaluate(HAS_NONE, sorted(old)), RESTART_S_MAX)
         assert complaints == []
 
 
@@ -134,6 +135,6 @@ async def test_no_answer_of_the_api_is_an_old_one(browser: "Browser", tanda: Run
             seq = changed.headers["Tanda-Seq"]
             assert (await http.get(f"/v1/batches/{batch}", params={"min_seq": seq})).is_success
             assert await page.evaluate(PRIORITY, batch) == "bulk"
-            with tanda.gateway_away():
-                assert await page.evaluate(PRIORITY, batch) == "nobody"
+            await context.set_offline(True)
+            assert await page.evaluate(PRIORITY, batch) == "nobody"
             assert not [path for path in await page.evaluate(KEPT) if path.startswith("/v1")]
