@@ -5,7 +5,7 @@ import { live } from "../live/live.svelte.ts";
 import { ACTIVE, settled } from "../live/progress.ts";
 import type { Batch, Event } from "../live/types.ts";
 import { t } from "../text/text.svelte.ts";
-import { batchHash } from "./router.svelte.ts";
+import { batchHash, router } from "./router.svelte.ts";
 import { toasts } from "./toasts.svelte.ts";
 
 export function activeBatches(): Batch[] {
@@ -24,7 +24,8 @@ export function announce(events: Event[]): void {
   for (const event of events) {
     if (kindOf(event) !== "BatchCompleted") continue;
     const batch = live.batches.get(event.batchid);
-    if (!batch) continue;
+    // Who looks at it sees it there.
+    if (!batch || (router.place.name === "batch" && router.place.batchId === batch.id)) continue;
     const { completed, total } = batch.counts;
     const words = t("toast_done", { name: batch.name, completed, total });
     toasts.add({ tone: completed === total ? "good" : "bad", text: words, href: batchHash(batch.id) });

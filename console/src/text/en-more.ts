@@ -67,7 +67,7 @@ export const enMore = {
   file_no_source: "A rejected file is not stored.", file_no_result: "There is no result yet.", file_no_preview: "There is no preview of this type.",
   file_cut: "Only the beginning is shown.", file_download: "Download",
   file_pdf_words: "The words of its {n} page, as they were read.|The words of its {n} pages, as they were read.",
-  file_open_pdf: "There is nothing to see of it yet; download it to open it.", file_pages: "Pages", file_words: "Words", file_pages_first: "The first {n} of {total} pages; download it to see the others.", file_loading: "Loading…", file_warnings: "Incomplete",
+  file_open_pdf: "There is no preview of it; download it to open it.", file_pages: "Pages", file_words: "Words", file_pages_first: "The first {n} of {total} pages; download it to see the others.", file_loading: "Loading…", file_warnings: "Incomplete",
   timing_queued: "Queued", timing_run: "Running", timing_stored: "Result stored", timing_total: "Total", attempt_n: "Attempt {n}",
   copy: "Copy", copied: "Copied", form_seller: "Seller", form_buyer: "Buyer", form_number: "Number",
   form_date: "Date", form_due: "Due", form_net: "Net", form_tax: "Tax", form_total: "Total", form_payable: "Payable", form_lines: "Lines",

@@ -72,7 +72,7 @@ export const esMore: MoreWords = {
   file_no_preview: "No hay vista previa de este tipo.",
   file_cut: "Solo se muestra el principio.", file_download: "Descargar",
   file_pdf_words: "El texto de su {n} página, tal como se leyó.|El texto de sus {n} páginas, tal como se leyó.",
-  file_open_pdf: "Todavía no hay nada que ver de él; descárgalo para abrirlo.", file_pages: "Páginas", file_words: "Texto", file_pages_first: "Las primeras {n} de {total} páginas; descárgalo para ver las demás.", file_loading: "Cargando…",
+  file_open_pdf: "No hay vista previa de él; descárgalo para abrirlo.", file_pages: "Páginas", file_words: "Texto", file_pages_first: "Las primeras {n} de {total} páginas; descárgalo para ver las demás.", file_loading: "Cargando…",
   file_warnings: "Incompleto", timing_queued: "En cola", timing_run: "En curso", timing_stored: "Resultado guardado", timing_total: "Total",
   attempt_n: "Intento {n}", copy: "Copiar", copied: "Copiado", form_seller: "Emisor", form_buyer: "Receptor",
   form_number: "Número", form_date: "Fecha", form_due: "Vencimiento", form_net: "Base", form_tax: "Impuestos", form_total: "Total",

@@ -173,6 +173,7 @@ async def test_every_screen_is_for_everybody(
         files = (await http.get(f"/v1/batches/{batch_id}/files?limit=200")).json()["data"]
     invoice = next(one["id"] for one in files if one["result_url"] and one["name"].endswith(".xml"))
     failed = next(one["id"] for one in files if one["error"])
+    pdf = next(one["id"] for one in files if one["artifacts"] and one["name"].endswith(".pdf"))
     screens = {
         "home": ("#/", "#picker"),
         "batches": ("#/batches", f"#{batch_id} .download"),
@@ -180,6 +181,7 @@ async def test_every_screen_is_for_everybody(
         "gallery": ("#/gallery", ".tile img"),
         "file": (f"#/batches/{batch_id}/files/{invoice}", ".totals"),
         "failed": (f"#/batches/{batch_id}/files/{failed}", ".result .bad"),
+        "pdf": (f"#/batches/{batch_id}/files/{pdf}", ".pages img"),
         "system": ("#/system", "#quarantine"),
         "nothing": ("#/nothing", ".empty"),
     }
@@ -195,7 +197,7 @@ async def test_every_screen_is_for_everybody(
             await page.set_viewport_size(size)
             await page.goto(f"{tanda.url}/{place}")
             await page.locator(sign).first.wait_for()
-            if SCREENSHOTS and name not in ("failed", "nothing"):
+            if SCREENSHOTS and name not in ("failed", "pdf", "nothing"):
                 await page.screenshot(path=Path(SCREENSHOTS) / f"console-{name}-{locale[:2]}-{theme}.png")
             found = await page.evaluate(
                 "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)"
@@ -205,3 +207,17 @@ async def test_every_screen_is_for_everybody(
             wide = await page.evaluate("document.documentElement.scrollWidth")
             assert wide <= 360, f"{name} is {wide} wide"
     assert complaints == []
+
+
+async def test_a_pdf_is_seen_beside_its_result(page: "Page", batch_id: str) -> None:
+    """Its first page as it looks, its words on request, and nothing that a browser would run."""
+    files = f"/v1/batches/{batch_id}/files?q=.pdf&status=completed"
+    rows = await page.evaluate("url => fetch(url).then(r => r.json()).then(r => r.data)", files)
+    drawn = next(row for row in rows if row["artifacts"])
+    await page.goto(f"{page.url.split('#')[0]}#/batches/{batch_id}/files/{drawn['id']}")
+    await until_seen(page, "() => document.querySelector('.source .pages img')?.naturalWidth > 600")
+    assert await page.locator("iframe, embed, object").count() == 0
+    await page.get_by_role("button", name="Texto").click()
+    await page.locator(".source .page").wait_for()
+    assert await page.locator(".source .page").inner_text() != ""
+    assert await page.locator(".source .pages").count() == 0

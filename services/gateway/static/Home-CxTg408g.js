@@ -1,0 +1,1 @@
+export{t as default}from"./first-C65AX9C5.js";

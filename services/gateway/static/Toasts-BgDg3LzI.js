@@ -1,0 +1,1 @@
+export{O as default}from"./parts-B-NuVjp7.js";

@@ -1,1 +1,0 @@
-import"./parts-hpCoiR1Z.js";

@@ -1,0 +1,1 @@
+import"./parts-B-NuVjp7.js";

@@ -1,0 +1,1 @@
+export{D as lookForNewer}from"./parts-B-NuVjp7.js";
