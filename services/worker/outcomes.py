@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from services.worker.outside import Call, Outside
-from services.worker.sandbox import Job, Limits, Sandbox
+from services.worker.sandbox.sandbox import Job, Limits, Sandbox
 from tanda.contracts import commands as c
 from tanda.contracts.codec import encode
 from tanda.contracts.events import NO_RESULT
@@ -43,6 +43,9 @@ from tanda.settings import Settings
 _log = structlog.get_logger("tanda.runner")
 
 _JSON = "application/json"
+_MISSING = Failure(
+    code="source_missing", message="The stored file is gone or damaged; upload it again.", retryable=True
+)
 #: Between two tries on a server that does not answer; each try has its own patience.
 TROUBLE_WAIT_S = 1.0
 #: What drawing a file's pages may take. A page takes some 15 ms of CPU; the worst of a collection of hostile
@@ -81,16 +84,29 @@ class Outcomes:
         return known.version if known else "0"
 
     async def of(self, items: Sequence[WorkItem]) -> list[c.Command]:
-        """One command for each item, in their order."""
-        if all(self.quick(item.lane) for item in items):
+        """One command for each item, in their order; several that are not quick share a child."""
+        if len(items) == 1 or all(self.quick(item.lane) for item in items):
             return [await self._one(item) for item in items]  # a task each would cost more than the work
-        return await asyncio.gather(*map(self._one, items))
+        return await self._together(items)
 
     async def _one(self, item: WorkItem) -> c.Command:
         begun = time.perf_counter()
         token = make_token(Named(item.tenant, item.batch_id, item.file_id, item.attempt), token_urlsafe(32))
         outcome = await self._patiently(item, lambda: self._process(item, token))
-        duration_ms = round((time.perf_counter() - begun) * 1000)
+        return await self._command(item, outcome, token, round((time.perf_counter() - begun) * 1000))
+
+    async def _together(self, items: Sequence[WorkItem]) -> list[c.Command]:
+        """Of files that share a child nobody knows how long each took: all get the same share."""
+        begun = time.perf_counter()
+        outcomes = await self._patiently(items[0], lambda: self._process_together(items))
+        share_ms = round((time.perf_counter() - begun) * 1000 / len(items))
+        return await asyncio.gather(
+            *(self._command(item, one, "", share_ms) for item, one in zip(items, outcomes, strict=True))
+        )
+
+    async def _command(
+        self, item: WorkItem, outcome: Result | Failure | Pending, token: str, duration_ms: int
+    ) -> c.Command:
         if isinstance(outcome, Failure):
             return await self._failed(item, outcome, duration_ms)
         if isinstance(outcome, Pending):
@@ -123,8 +139,7 @@ class Outcomes:
                 return await outside.call(self._call(item, token))
             return await self._process_here(item)
         except KeyError:
-            message = "The stored file is gone or damaged; upload it again."
-            return Failure(code="source_missing", message=message, retryable=True)
+            return _MISSING
 
     async def _process_here(self, item: WorkItem) -> Result | Failure:
         known = self._sandbox.known.get(item.processor)
@@ -133,23 +148,38 @@ class Outcomes:
         path = self._spool / token_hex(8)
         try:
             await self._blobs.fetch(item.source, path)
-            outcome = await self._sandbox.run(_job(item, path))
-            return await self._drawn(item, path, outcome) if known.draws else outcome
+            job = _job(item, path)
+            return (await self._drawn([job], [await self._sandbox.run(job)]))[0]
         finally:
             path.unlink(missing_ok=True)
 
-    async def _drawn(self, item: WorkItem, path: Path, outcome: Result | Failure) -> Result | Failure:
-        """A result with its pictures: whatever becomes of them, it stays a result."""
-        if isinstance(outcome, Failure) or item.options.get("pictures", True) is False:
-            return outcome
+    async def _process_together(self, items: Sequence[WorkItem]) -> list[Result | Failure]:
+        paths = [self._spool / token_hex(8) for _ in items]
+        try:
+            there = await self._blobs.fetch_many([(i.source, p) for i, p in zip(items, paths, strict=True)])
+            jobs = [_job(i, p) for i, p, found in zip(items, paths, there, strict=True) if found]
+            outcomes = iter(await self._drawn(jobs, await self._sandbox.run_shared(jobs)))
+            return [next(outcomes) if found else _MISSING for found in there]
+        finally:
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+    async def _drawn(
+        self, jobs: Sequence[Job], outcomes: Sequence[Result | Failure]
+    ) -> list[Result | Failure]:  # fmt: skip
+        """Results with their pictures: whatever becomes of these, they stay results."""
         memory_bytes = self._settings.process_memory_bytes
         limits = Limits(wall_s=DRAWING_WALL_S, cpu_s=DRAWING_CPU_S, memory_bytes=memory_bytes)
-        job = msgspec.structs.replace(_job(item, path), drawing=True, limits=limits)
-        drawn = await self._sandbox.run(job)
-        if isinstance(drawn, Failure):
-            _log.info("a file was not drawn", batch=item.batch_id, file=item.file_id, code=drawn.code)
-            return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, "not_drawn"])
-        return msgspec.structs.replace(outcome, artifacts=[*outcome.artifacts, *drawn.artifacts])
+        known = self._sandbox.known
+        wanted = [
+            at
+            for at, job in enumerate(jobs)
+            if isinstance(outcomes[at], Result) and job.processor in known and known[job.processor].draws
+            if job.options.get("pictures", True) is not False
+        ]
+        drawing = [msgspec.structs.replace(jobs[at], drawing=True, limits=limits) for at in wanted]
+        drawn = dict(zip(wanted, await self._sandbox.run_shared(drawing), strict=True))
+        return [_with_pictures(outcome, drawn.get(at)) for at, outcome in enumerate(outcomes)]
 
     async def _wait_out_brake(self, lane: str) -> None:
         """A file that was taken just before another's 429 keeps its place, and is not sent meanwhile."""
@@ -229,6 +259,15 @@ class Outcomes:
         digest = sha256(data).hexdigest()
         key = f"t/{item.tenant}/{item.batch_id}/out/{digest}"
         return await self._blobs.put(key, data, sha256=digest, content_type=content_type)
+
+
+def _with_pictures(outcome: Result | Failure, drawn: Result | Failure | None) -> Result | Failure:
+    if isinstance(outcome, Failure) or drawn is None:
+        return outcome
+    if isinstance(drawn, Failure):
+        _log.info("a file was not drawn", code=drawn.code, reason=drawn.message)
+        return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, "not_drawn"])
+    return msgspec.structs.replace(outcome, artifacts=[*outcome.artifacts, *drawn.artifacts])
 
 
 def _job(item: WorkItem, path: Path) -> Job:

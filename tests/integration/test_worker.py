@@ -10,8 +10,9 @@ import pytest
 
 from services.worker.outcomes import Outcomes
 from services.worker.runner import Runner
-from services.worker.sandbox import Sandbox, installed_processors
+from services.worker.sandbox.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import AHEAD_FILES, Scheduler
+from services.worker.sharing import Sharing
 from tanda.adapters.memory import MemoryBoard, MemoryLease, MemoryLog, MemoryTimers, MemoryWork
 from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import commands as c
@@ -65,7 +66,7 @@ class House:
         )  # fmt: skip
         runner = Runner(
             log=self.log, work=self.work, outcomes=outcomes, settings=self.settings, name=name,
-            lane=lane, limit=2,
+            lane=lane, limit=2, sharing=Sharing(lambda *_: 4) if lane == LANE_DEFAULT else None,
         )  # fmt: skip
         self.tasks.append(asyncio.create_task(runner.run()))
         return runner
@@ -123,6 +124,29 @@ async def test_a_batch_is_released_started_and_completed(house: House) -> None:
     done = [r.event for r in events if isinstance(r.event, e.FileCompleted)]
     assert all(one.started_at and one.previous == "queued" for one in done)
     assert await house.work.take(LANE_QUICK, 1, 0.0) == []
+
+
+async def test_of_files_that_share_a_child_each_has_its_own_outcome(house: House) -> None:
+    """Each is started and completed by itself; the one whose bytes are gone fails by itself."""
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    for number in range(12):
+        await story.queue_with("table", f"a,b\n1,{number}\n".encode(), f"{number}.csv")
+    gone = sorted(key for key in house.blobs.objects if "/src/" in key)[0]
+    await house.blobs.delete(gone)
+    await story.seal()
+    house.scheduler()
+    house.runner(LANE_DEFAULT)
+    events = await house.until(
+        story, lambda seen: len(names(seen, e.FileCompleted) + names(seen, e.FileAttemptFailed)) >= 12
+    )
+    (failed,) = [record for record in events if isinstance(record.event, e.FileAttemptFailed)]
+    assert isinstance(failed.event, e.FileAttemptFailed)
+    assert failed.event.error.code == "source_missing"
+    for file_id in set(story.file_ids) - {failed.file_id}:
+        assert [r.name for r in events if r.file_id == file_id] == [
+            "FileQueued", "FileStarted", "FileCompleted",
+        ]  # fmt: skip
 
 
 async def test_no_more_is_released_than_keeps_runners_busy(house: House) -> None:
@@ -288,32 +312,42 @@ async def test_a_store_that_is_away_makes_no_poison(house: House, monkeypatch: p
 @pytest.mark.parametrize("act", ["segfault", "failure", "burn"])
 async def test_a_file_that_cannot_be_drawn_keeps_its_result(tmp_path: Path, act: str) -> None:
     """Drawing may crash, fail, and take too much time: it costs the pictures and nothing else."""
-    told = await _told_of(tmp_path, act)
+    (told,) = await _told_of(tmp_path, [act])
     assert (bytes(told.result), told.warnings) == (b'{"read":true}', ["page 2 is empty", "not_drawn"])
     assert told.artifacts == []
 
 
 async def test_what_is_drawn_is_an_artifact(tmp_path: Path) -> None:
     """The pictures are stored beside the result; who wants none gets none."""
-    told = await _told_of(tmp_path, "artifact")
+    (told,) = await _told_of(tmp_path, ["artifact"])
     assert [one.name for one in told.artifacts] == ["a.png"]
     assert told.warnings == ["page 2 is empty"]
-    assert (await _told_of(tmp_path, "artifact", pictures=False)).artifacts == []
+    (told,) = await _told_of(tmp_path, ["artifact"], pictures=False)
+    assert told.artifacts == []
 
 
-async def _told_of(spool: Path, act: str, **options: bool) -> c.CompleteFile:
-    """What is said of one file whose processor draws in that way."""
-    box = Sandbox(sys_path=[str(Path(__file__).parent)])
+async def test_files_that_are_drawn_together_do_not_share_their_fate(tmp_path: Path) -> None:
+    """One that crashes the child they share loses its own pictures only."""
+    told = await _told_of(tmp_path, ["artifact", "segfault", "artifact"])
+    assert [(len(one.artifacts), one.warnings[1:]) for one in told] == [(1, []), (0, ["not_drawn"]), (1, [])]
+
+
+async def _told_of(spool: Path, acts: list[str], **options: bool) -> list[c.CompleteFile]:
+    """What is said of files whose processor draws in those ways."""
+    box = Sandbox(sys_path=[str(Path(__file__).parent / "sandbox")])
     await box.start({"draws": "probes:Draws"})
     blobs = MemoryBlobs()
     source = await put(blobs, "t/acme/1/src/1", b"hola")
     outcomes = Outcomes(blobs=blobs, sandbox=box, settings=Settings(), spool=spool, entropy=lambda: 0.5)
-    item = WorkItem(
-        tenant="acme", batch_id="bat_1", file_id="fil_1", seq=1, attempt=1, name="a",
-        content_type="text/plain", bytes=4, sha256=digest(b"hola"), source=source, processor="draws",
-        options={"act": act, **options},
-    )  # fmt: skip
-    (command,) = await outcomes.of([item])
+    items = [
+        WorkItem(
+            tenant="acme", batch_id="bat_1", file_id=f"fil_{number}", seq=1, attempt=1, name="a",
+            content_type="text/plain", bytes=4, sha256=digest(b"hola"), source=source, processor="draws",
+            options={"act": act, **options},
+        )
+        for number, act in enumerate(acts)
+    ]  # fmt: skip
+    told = [command for command in await outcomes.of(items) if isinstance(command, c.CompleteFile)]
     await box.close()
-    assert isinstance(command, c.CompleteFile)
-    return command
+    assert len(told) == len(acts)
+    return told
