@@ -216,6 +216,12 @@ async def test_a_pdf_is_seen_beside_its_result(page: "Page", batch_id: str) -> N
     drawn = next(row for row in rows if row["artifacts"])
     await page.goto(f"{page.url.split('#')[0]}#/batches/{batch_id}/files/{drawn['id']}")
     await until_seen(page, "() => document.querySelector('.source .pages img')?.naturalWidth > 600")
+    # Whole: the box that it is in is as high as the page.
+    await until_seen(
+        page,
+        "() => { const page = document.querySelector('.source .pages img'); return"
+        " page.parentElement.offsetHeight >= page.offsetHeight && page.offsetHeight > page.offsetWidth; }",
+    )
     assert await page.locator("iframe, embed, object").count() == 0
     await page.get_by_role("button", name="Texto").click()
     await page.locator(".source .page").wait_for()

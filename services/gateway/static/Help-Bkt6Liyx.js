@@ -1,1 +1,0 @@
-export{j as default}from"./parts-B-NuVjp7.js";

@@ -1,0 +1,1 @@
+export{t as default}from"./first-DD6ly2I9.js";

@@ -1,1 +1,0 @@
-export{t as default}from"./first-C65AX9C5.js";

@@ -1,1 +1,0 @@
-export{k as default}from"./parts-B-NuVjp7.js";

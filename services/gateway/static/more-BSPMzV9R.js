@@ -1,0 +1,1 @@
+import"./parts-BCv7Eh4E.js";

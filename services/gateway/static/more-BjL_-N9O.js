@@ -1,1 +1,0 @@
-import"./parts-B-NuVjp7.js";
