@@ -1,1 +1,0 @@
-export{M as default}from"./parts-BCv7Eh4E.js";

@@ -1,1 +1,0 @@
-export{t as default}from"./first-DD6ly2I9.js";

@@ -1,1 +1,0 @@
-export{k as default}from"./parts-BCv7Eh4E.js";

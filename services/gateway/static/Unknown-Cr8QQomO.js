@@ -1,1 +1,0 @@
-export{T as default}from"./parts-BCv7Eh4E.js";

@@ -1,1 +1,0 @@
-import"./parts-BCv7Eh4E.js";
