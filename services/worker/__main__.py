@@ -14,8 +14,9 @@ import uvloop
 from services.worker.outcomes import Outcomes
 from services.worker.outside import Http, Llm
 from services.worker.runner import Runner
-from services.worker.sandbox import Sandbox, installed_processors
+from services.worker.sandbox.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import Scheduler
+from services.worker.sharing import Sharing
 from tanda import telemetry
 from tanda.adapters.nats import Connection, connect
 from tanda.adapters.s3 import S3Blobs
@@ -83,6 +84,7 @@ async def _work(
         Runner(
             log=connection.log, work=connection.work, outcomes=outcomes, settings=settings,
             name=name, lane=lane, limit=limit, group=settings.work_group_max,
+            sharing=Sharing(sandbox.together) if lane == LANE_DEFAULT else None,
         )
         for lane, limit in limits.items()
     ]  # fmt: skip

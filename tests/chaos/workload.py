@@ -24,7 +24,7 @@ TRY_S = 20.0
 #: A replay through faults waits for servers again and again.
 REPLAY_S_MAX = 600.0
 #: What a gateway answers that cannot do it now, and may soon: busy with that key, its servers away.
-NOT_NOW = (409, 425, 429, 500, 502, 503, 504)
+NOT_NOW = (408, 409, 425, 429, 500, 502, 503, 504)
 #: What it answers to a command that the batch's state forbids, or that this version does not have.
 REFUSED = (404, 405, 409, 422)
 
