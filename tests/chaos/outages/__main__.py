@@ -1,7 +1,7 @@
 """``python -m tests.chaos.outages [STORY…]``: batches of 500 files through outages, and what was seen.
 
-The files are the real ones (``tests/integration/test_real_files.py`` says where) over and over, each time
-with a line's end more, or the samples where those are not there. Each story has a folder of its own.
+The files are the real ones (``tests.integration.sandbox.test_real_files`` says where) over and over, each
+time with a line's end more, or the samples where there are none. Each story has a folder of its own.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from tanda.samples import write_samples
-from tests.integration.test_real_files import ROOT, ROWS
+from tests.integration.sandbox.test_real_files import ROOT, ROWS
 
 
 def write_files(folder: Path, count: int) -> list[Path]:

@@ -1,5 +1,6 @@
 """What happens to a batch: which process dies when, and what people ask meanwhile."""
 
+import asyncio
 import os
 import signal
 from collections import Counter
@@ -152,6 +153,26 @@ async def retrying(stack: Running, paths: list[Path]) -> tuple[str, dict[str, An
     return batch_id, seen
 
 
+async def damaged(stack: Running, paths: list[Path]) -> tuple[str, dict[str, Any]]:
+    """Everything dies at 60 %, and a bit of the log's first half flips: refused, restored, and it goes on."""
+    batch_id = await upload(stack, paths)
+    seen: dict[str, Any] = {"everything killed at": await reached(stack, batch_id, 0.6)}
+    before = await read_log(stack.facts())
+    stack.kill_everything()
+    (block,) = (stack.data / "nats").rglob("streams/EVENTS/msgs/*.blk")
+    content = bytearray(block.read_bytes())
+    content[content.index(before[len(before) // 2].id.encode())] ^= 1
+    block.write_bytes(content)
+    refused = await asyncio.to_thread(stack.tanda, "up", "--port", "0")
+    assert refused.returncode == 3 and "The event log is damaged" in refused.stderr, refused.stderr
+    restored = stack.tanda("replay", "--from-archive")
+    assert restored.returncode == 0, restored.stderr
+    seen["said"] = [line for line in restored.stdout.splitlines() if "events" in line and "/s" not in line]
+    await stack.start()
+    await stack.finished(batch_id, FINISH_S_MAX)
+    return batch_id, seen
+
+
 def refuses_twice(seen: Seen) -> Answer:
     """An outside service that fails for each file's first two attempts."""
     attempt = seen.headers["idempotency-key"].rpartition("-")[2]
@@ -165,4 +186,5 @@ STORIES = {
     "paused": Story(paused),
     "cancelled": Story(cancelled),
     "retrying": Story(retrying, refuses_twice),
+    "damaged": Story(damaged),
 }
