@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from tanda.client import Client
+from tanda.client import Client, TandaProblem, TandaUnreachable
 from tanda.client.uploads import STILL_RUNNING
 from tanda.samples import write_samples
 from tests.chaos.faults import BACK_S_MAX
@@ -119,14 +119,20 @@ class Workload:
         return created["id"]
 
     async def put(self, key: str, processor: str, folder: Path) -> str:
-        """An open batch, filled file by file and sealed by the SDK."""
+        """An open batch, filled file by file and sealed by the SDK; begun again where the SDK gives up."""
         paths = sorted(folder.iterdir())
 
-        def upload() -> dict[str, Any]:
+        def upload() -> dict[str, Any] | None:
             with Client(self.stack.url) as client:
-                return client.upload(paths, name=key, processor=processor)
+                try:
+                    return client.upload(paths, name=key, processor=processor)
+                except TandaUnreachable:
+                    return None
+                except TandaProblem as problem:
+                    assert problem.status in NOT_NOW, problem
+                    return None
 
-        created = await asyncio.to_thread(upload)
+        created = await self.stack.until(lambda: asyncio.to_thread(upload), ANSWER_S_MAX)
         self.batches[created["id"]] = len(paths)
         return created["id"]
 

@@ -10,8 +10,9 @@ def item(
 ) -> WorkItem:
     source = BlobRef(key=f"t/a/{batch}/src/x", bytes=size, sha256="0" * 64)
     return WorkItem(
-        tenant="a", batch_id=batch, file_id=f"f{number}", seq=number + 1, attempt=attempt, name=f"{number}.xml",
-        content_type="application/xml", bytes=size, sha256="0" * 64, source=source, processor=processor,
+        tenant="a", batch_id=batch, file_id=f"f{number}", seq=number + 1, attempt=attempt,
+        name=f"{number}.xml", content_type="application/xml", bytes=size, sha256="0" * 64, source=source,
+        processor=processor,
     )  # fmt: skip
 
 
