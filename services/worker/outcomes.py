@@ -33,7 +33,7 @@ from tanda.contracts.results import (
     StoredArtifact,
 )
 from tanda.contracts.times import epoch_ms, rfc3339
-from tanda.contracts.work import LANE_QUICK, WorkItem, lane_provider
+from tanda.contracts.work import WorkItem, lane_provider
 from tanda.domain.callback import Named, make_token, token_sha256
 from tanda.domain.errors import Unavailable
 from tanda.domain.retries import PROVIDER_CODES, PROVIDER_DELAYS_S, RETRY_AFTER_S_MAX, decide_retry
@@ -70,9 +70,10 @@ class Outcomes:
         self._outside = outside
         self._queue = queue
 
-    def quick(self, lane: str) -> bool:
-        """Whether a lane's work is so cheap that it goes in groups."""
-        return lane == LANE_QUICK
+    def quick(self, item: WorkItem) -> bool:
+        """Whether an item is so cheap that it goes in groups."""
+        known = self._sandbox.known.get(item.processor)
+        return known is not None and known.trusted
 
     def version(self, processor: str) -> str:
         """A processor's version; "0" for one that this worker does not have."""
@@ -85,7 +86,7 @@ class Outcomes:
 
     async def of(self, items: Sequence[WorkItem]) -> list[c.Command]:
         """One command for each item, in their order; several that are not quick share a child."""
-        if len(items) == 1 or all(self.quick(item.lane) for item in items):
+        if len(items) == 1 or all(map(self.quick, items)):
             return [await self._one(item) for item in items]  # a task each would cost more than the work
         return await self._together(items)
 
@@ -112,7 +113,7 @@ class Outcomes:
         if isinstance(outcome, Pending):
             deadline = rfc3339(int((self._clock() + outcome.deadline_s) * 1000))
             return c.AwaitFile(token_sha256=token_sha256(token), deadline=deadline)
-        if not self.quick(item.lane):
+        if not self.quick(item):
             _log.info("completed", batch=item.batch_id, file=item.file_id, attempt=item.attempt,
                       duration_ms=duration_ms)  # fmt: skip
         return await self._patiently(item, lambda: self._completed(item, outcome, duration_ms))

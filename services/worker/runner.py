@@ -124,11 +124,11 @@ class Runner:
             task.add_done_callback(self._tasks.discard)
 
     def _groups(self, deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
-        """The quick lane goes as one group, an outside provider's files each for itself."""
+        """Quick work goes as one group, an outside provider's files each for itself."""
         if self._sharing is not None:
             return self._sharing.groups([(one.item, one) for one in deliveries], self._free)
-        if self._outcomes.quick(self._lane):
-            return [list(deliveries)] if deliveries else []
+        if deliveries and all(self._outcomes.quick(one.item) for one in deliveries):
+            return [list(deliveries)]
         return [[one] for one in deliveries]
 
     async def _guard(self, group: Sequence[Delivery], size: int, slot: int) -> None:
@@ -168,11 +168,9 @@ class Runner:
         A start that is told late does not count a lost worker; so only what nobody has lost yet goes that
         way, and only work of our own that takes no time.
         """
-        if not self._outcomes.quick(self._lane):
-            return [], runs
-        return [run for run in runs if run.delivery.is_first], [
-            run for run in runs if not run.delivery.is_first
-        ]
+        quick = [run.delivery.is_first and self._outcomes.quick(run.item) for run in runs]
+        at_once = [run for run, so in zip(runs, quick, strict=True) if so]
+        return at_once, [run for run, so in zip(runs, quick, strict=True) if not so]
 
     async def _began(
         self, results: Sequence[tuple[Run, c.Command]], begun_at: str
@@ -223,7 +221,7 @@ class Runner:
     def _begin(self, run: Run, new: NewEvent, seq: int) -> None:
         run.advance(new.event, seq)
         run.started_at = self._clock()
-        if self._outcomes.quick(self._lane):
+        if self._outcomes.quick(run.item):
             return  # thousands a second, of no interest one by one
         _log.info(
             "processing started", batch=run.item.batch_id, file=run.item.file_id, attempt=run.item.attempt,

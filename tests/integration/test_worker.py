@@ -52,12 +52,14 @@ class House:
     timers: MemoryTimers = field(default_factory=MemoryTimers)
     lease: MemoryLease = field(default_factory=MemoryLease)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    #: Batches that have the small lane; the others' lanes are looked at one by one.
+    small_files: int = 0
 
     def scheduler(self, name: str = "a") -> None:
         scheduler = Scheduler(
             board=MemoryBoard(),
             log=self.log, work=self.work, timers=self.timers, lease=self.lease, blobs=self.blobs,
-            settings=self.settings, name=name, lanes={"noop": LANE_QUICK},
+            settings=self.settings, name=name, lanes={"noop": LANE_QUICK}, small_files=self.small_files,
         )  # fmt: skip
         self.tasks.append(asyncio.create_task(scheduler.run()))
 

@@ -179,6 +179,8 @@ class Sandbox:
         """
         known = self.known.get(processor)
         cpu_s = self._cpu_s.get((processor, content_type))
+        if known is not None and known.trusted:
+            return SHARED_FILES_MAX
         if known is None or not known.shares_child or cpu_s is None:
             return 1
         return max(1, min(SHARED_FILES_MAX, int(SHARED_CPU_S / max(cpu_s, 0.0001))))
