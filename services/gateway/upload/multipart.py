@@ -112,7 +112,7 @@ def _file_name(segment: MultipartSegment) -> str | None:
     """RFC 7578 allows the plain form only; older clients send names with accents in the other one alone."""
     if segment.filename is not None:
         return _text(segment.filename)
-    extended = _EXTENDED_NAME.search(segment.header("Content-Disposition", ""))
+    extended = _EXTENDED_NAME.search(segment.header("Content-Disposition") or "")
     return unquote(extended[1]) if extended else None
 
 
