@@ -104,7 +104,8 @@ class Intake:
         limit = self._settings.file_bytes_max
         incoming = Incoming(self._settings.pack_file_bytes_max, limit, begin)
         async for piece in pieces(request, self._settings, limit, "file_too_large", self._grace_s):
-            await incoming.write(piece)
+            if incoming.write(piece):
+                await incoming.pass_on()
         content, digest = await incoming.close()
         if promised is not None and promised != digest:
             raise Refusal("digest_mismatch", "The bytes are not those of the Content-Digest.", status=400)

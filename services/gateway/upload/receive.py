@@ -9,7 +9,7 @@ import msgspec
 
 from services.gateway.problems import InvalidFields
 from services.gateway.upload.body import too_large
-from services.gateway.upload.multipart import BadMultipart, MultipartReader, PartBegin, PartEnd, Token
+from services.gateway.upload.multipart import BadMultipart, MultipartReader, PartBegin
 from services.gateway.upload.packing import Received, Store
 from tanda.domain.errors import Refusal
 from tanda.domain.filetypes import HEAD_BYTES, FileType, check, safe_name
@@ -57,48 +57,41 @@ class Incoming:
         self._bytes_max = bytes_max
         self._begin = begin
         self._pieces: list[bytes] = []
-        self._upload: BlobUpload | None = None
-        self._digest = sha256()
         self.is_large = False
         self.bytes = 0
-        self.head = b""
 
-    async def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes) -> bool:
+        """Takes a piece. True: it is more than may wait here, so that ``pass_on`` is due."""
         self.bytes += len(piece)
         if self.bytes > self._bytes_max:
             raise too_large("file_too_large", self._bytes_max)
-        if self.is_large:
-            await self._pass_on(piece)
-            return
         self._pieces.append(piece)
-        if self.bytes > max(self._memory_max, HEAD_BYTES):
-            await self._grow()
+        return self.bytes > self._memory_max and self.bytes >= HEAD_BYTES
+
+    async def pass_on(self) -> None:
+        """What waits here goes to the store: from now on it is a large file."""
+        data = self._gathered()
+        if not self.is_large:
+            self.is_large, self.head = True, data[:HEAD_BYTES]
+            self._upload, self._digest = self._begin(self.head), sha256()
+        if self._upload is not None:
+            await self._upload.write(data)
+        else:
+            self._digest.update(data)
 
     async def close(self) -> tuple[bytes, str]:
         """The content of a small file, and the digest of any."""
-        if not self.is_large and self.bytes > self._memory_max:
-            await self._grow()
-        if self.is_large:
-            return b"", self._upload.sha256 if self._upload else self._digest.hexdigest()
-        data = self._gathered()
-        return data, sha256(data).hexdigest()
-
-    async def _grow(self) -> None:
-        data = self._gathered()
-        self.is_large, self._upload = True, self._begin(self.head)
-        await self._pass_on(data)
+        if self.bytes <= self._memory_max:
+            data = self._gathered()
+            self.head = data[:HEAD_BYTES]
+            return data, sha256(data).hexdigest()
+        if self._pieces:
+            await self.pass_on()
+        return b"", self._upload.sha256 if self._upload else self._digest.hexdigest()
 
     def _gathered(self) -> bytes:
         pieces, self._pieces = self._pieces, []
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self.head = data[:HEAD_BYTES]
-        return data
-
-    async def _pass_on(self, piece: bytes) -> None:
-        if self._upload is not None:
-            await self._upload.write(piece)
-        else:
-            self._digest.update(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class FormReader:
@@ -122,20 +115,17 @@ class FormReader:
             async with contextlib.aclosing(body):  # pyright: ignore[reportArgumentType]
                 async for piece in body:
                     for token in reader.feed(piece):
-                        await self._take(token)
+                        if isinstance(token, bytes):
+                            if self._data(token) and self._incoming is not None:
+                                await self._incoming.pass_on()
+                        elif isinstance(token, PartBegin):
+                            self._begin(token)
+                        else:
+                            await self._end()
             reader.finish()
         except BadMultipart as error:
             raise Refusal("bad_multipart", str(error), status=400) from error
         return self.form
-
-    async def _take(self, token: Token) -> None:
-        match token:
-            case bytes():
-                await self._data(token)
-            case PartBegin():
-                self._begin(token)
-            case PartEnd():
-                await self._end()
 
     def _begin(self, part: PartBegin) -> None:
         self._part = part
@@ -159,26 +149,24 @@ class FormReader:
         if name in self.form.fields and name != "tags":
             raise InvalidFields((name, "given more than once"))
 
-    async def _data(self, data: bytes) -> None:
+    def _data(self, data: bytes) -> bool:
+        """Bytes of a file or of a field. True: of a file, and they are to be passed on."""
         if self._incoming is not None:
-            await self._incoming.write(data)
-            return
+            return self._incoming.write(data)
         self._value += data
         self._fields_bytes += len(data)
         if len(self._value) > FIELD_BYTES_MAX or self._fields_bytes > FIELDS_BYTES_MAX:
             raise too_large("field_too_large", FIELD_BYTES_MAX)
+        return False
 
     async def _end(self) -> None:
-        part = self._part
+        part, incoming = self._part, self._incoming
         assert part is not None, "a part ends after it began"
-        if self._incoming is None:
+        if incoming is None:
             self._end_field(part.name)
-        elif not part.file_name and self._incoming.bytes == 0:
-            self._incoming = None  # a form's file input that nobody used
-        else:
-            incoming = self._incoming
+        elif part.file_name or incoming.bytes:  # else a form's file input that nobody used
             await self._end_file(part, incoming)
-            self._incoming = None
+        self._incoming = None
 
     def _end_field(self, name: str) -> None:
         try:
@@ -202,11 +190,11 @@ class FormReader:
         fate = self._fate(file.verdict)
         if fate == "dropped":
             return
-        if not incoming.is_large:
-            await self._store.add(file, content, held=fate == "held")
-        else:
+        if incoming.is_large:
             assert self._large_key is not None, "a large file that is not dropped has its object"
             await self._store.add_large(file, self._large_key)
+        else:
+            await self._store.add(file, content, held=fate == "held")
 
     def _begin_large(self, head: bytes) -> BlobUpload | None:
         """The object for the file that is coming; None where it is refused already."""
