@@ -15,7 +15,8 @@ from pathlib import Path
 
 import uvloop
 
-from bench import control, idle, live, page, peers, pipeline, replayed, single, upload
+from bench import control, idle, live, page, peers, pipeline, replayed, single
+from bench.ingest import upload
 from tests.running import Running, running
 
 ROUNDS = 3
@@ -37,7 +38,7 @@ async def measure(rounds: int, files: int, only: set[str]) -> list[dict[str, obj
                 ("pipeline", "files/s, seal to BatchCompleted, noop, fsync always", pipeline.run),
                 ("control", "ms from a pause to the last start after it, 10,000 queued", control.run),
                 ("live", "ms from the append's call to the client, p50", live.run),
-                ("upload", "MB of gateway memory while uploading", upload.run),
+                ("upload", "files/s, ms, MB/s and MB of gateway memory while uploading", upload.run),
                 ("replay", "events/s into all views", replayed.run),
             ]
             for name, unit, bench in benches:
