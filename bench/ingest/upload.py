@@ -53,7 +53,7 @@ async def usual(stack: Running) -> dict[str, float]:
 
 
 def store_alone(stack: Running, size: int) -> float:
-    """MB/s of the object store's own client for an object of this size: three parts at a time, as it does by itself."""
+    """MB/s of the object store's own client for an object of this size, three parts at a time."""
     own = settings(stack)
     store = client(own, read_s=300, connections=4)
     key = f"bench/{token_hex(8)}"

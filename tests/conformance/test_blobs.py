@@ -232,7 +232,7 @@ async def s3(server: S3, **changes: object) -> S3Blobs:
 
 
 async def test_a_large_object_is_a_verified_multipart_upload(server: S3, room: str, tmp_path: Path) -> None:
-    """Beyond 64 MB a file is put in parts."""
+    """A file of many parts comes back whole, also from a copy."""
     blobs = await s3(server)
     path = tmp_path / "large"
     piece = os.urandom(1024**2)

@@ -4,8 +4,9 @@ The minio SDK is synchronous and runs in threads (measured: 1,300 PUTs/s and 1,7
 with 16 of them). Every failure of the server becomes ``Unavailable`` after ``patience_s`` of retries;
 an object that is gone, or is not what it was, is a ``KeyError`` that says which.
 
-Objects up to 64 MB are single PUTs and larger ones multipart uploads. Left-over multipart uploads are
-never aborted here: on SeaweedFS that destroyed the completed object (its issue 10663).
+Bytes and files up to 8 MB are single PUTs, and larger files go in parts (see ``upload``). An upload in parts
+whose completion was asked for is never aborted: on SeaweedFS that destroyed the completed object (its issue
+10663).
 """
 
 import asyncio
@@ -35,8 +36,8 @@ from tanda.settings import Settings
 
 T = TypeVar("T")
 
-#: Beyond it a file is put in parts (SeaweedFS's multipart has had its bugs; a single PUT has not).
-SINGLE_PUT_BYTES_MAX = 64 * 1024**2
+#: A file beyond it is put in parts, so that memory does not grow with it.
+SINGLE_PUT_BYTES_MAX = 8 * 1024**2
 
 #: Where the SDK's throughput stops growing with threads.
 _THREADS = 16
