@@ -44,6 +44,8 @@ LEAVE_S = 0.5
 KEEP_ALIVE_S = 30
 #: Idempotency keys are kept for a day; those past it go within another hour.
 FORGET_EVERY_S = 3600.0
+#: An upload in parts that nobody can be at any more: this much older than the slowest that is allowed.
+LEFT_OVER_S = 24 * 3600.0
 CLOSE_S = 0.5
 MIGRATE_RETRY_S = 1.0
 #: The exit code that tells the supervisor and the operator: do not go on, look at the log.
@@ -194,7 +196,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     idempotency = PostgresIdempotency(pool)
     migrating = asyncio.create_task(_until_done(lambda: migrate(pool)))
     stack.callback(migrating.cancel)
-    forgetting = asyncio.create_task(_forget_for_ever(idempotency))
+    forgetting = asyncio.create_task(_forget_for_ever(idempotency, blobs, settings))
     stack.callback(forgetting.cancel)
 
     async def postgres_ready() -> None:
@@ -229,12 +231,15 @@ async def _until_done(migration: Callable[[], Awaitable[object]]) -> None:
         await asyncio.sleep(MIGRATE_RETRY_S)
 
 
-async def _forget_for_ever(idempotency: PostgresIdempotency) -> None:
-    """Drops the answers whose keys are no longer kept."""
+async def _forget_for_ever(idempotency: PostgresIdempotency, blobs: S3Blobs, settings: Settings) -> None:
+    """Drops the answers whose keys are no longer kept, and what killed gateways had sent of large files."""
+    slowest_upload_s = settings.file_bytes_max / settings.upload_bytes_per_s_min
     while True:
         await asyncio.sleep(FORGET_EVERY_S)
         with suppress(Unavailable):
             await idempotency.forget_older()
+        with suppress(Unavailable, KeyError):
+            await blobs.drop_unfinished(LEFT_OVER_S + slowest_upload_s)
 
 
 async def _bounded(close: Callable[[], Awaitable[None]]) -> None:

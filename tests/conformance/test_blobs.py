@@ -249,6 +249,21 @@ async def test_a_large_object_is_a_verified_multipart_upload(server: S3, room: s
     await blobs.close()
 
 
+async def test_what_a_killed_process_had_sent_is_dropped(server: S3, room: str) -> None:
+    """After its time, and never where an object of that name is there."""
+    blobs = await s3(server)
+    finished, left = (blobs.upload(room + name, content_type="a/b") for name in ("finished", "left"))
+    for upload in (finished, left):
+        await upload.write(bytes(PART_BYTES + 1))
+    await finished.finish()
+    assert await blobs.drop_unfinished(older_than_s=60) == 0
+    assert await blobs.drop_unfinished(older_than_s=-60) >= 1
+    assert blobs._objects.unfinished() == []
+    assert (await blobs.stat(room + "finished")) is not None
+    await left.abort()
+    await blobs.close()
+
+
 class Altering(Objects):
     """A store that mixes up a byte of every part, and answers with an ETag that is no MD5."""
 

@@ -94,6 +94,18 @@ class S3Blobs:
             await upload.abort()
             raise
 
+    async def drop_unfinished(self, older_than_s: float) -> int:
+        """Drops the parts of uploads that a killed process has left; how many uploads there were.
+
+        Only where there is no object of that key: see the module's docstring.
+        """
+        dropped = 0
+        for key, upload_id, begun in await self._call(self._objects.unfinished):
+            if time.time() - begun.timestamp() > older_than_s and await self.stat(key) is None:
+                await self._call(partial(self._objects.give_up, key, upload_id))
+                dropped += 1
+        return dropped
+
     async def barrier(self) -> None:
         if not self._has_sync:
             return

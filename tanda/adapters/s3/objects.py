@@ -5,6 +5,7 @@ answer is no MD5 (a store that encrypts, say) by reading everything back.
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -128,6 +129,20 @@ class Objects:
 
     def give_up(self, key: str, upload_id: str) -> None:
         self._quick.give_up(self._bucket, key, upload_id)
+
+    def unfinished(self) -> list[tuple[str, str, datetime]]:
+        """The uploads in parts that were begun and never completed: key, id, when."""
+        found: list[tuple[str, str, datetime]] = []
+        key = upload_id = None
+        while True:
+            listed = self._quick._list_multipart_uploads(  # pyright: ignore[reportPrivateUsage]
+                self._bucket, key_marker=key, upload_id_marker=upload_id
+            )
+            for one in listed.uploads:
+                found.append((one.object_name, one.upload_id or "", one.initiated_time or datetime.now(UTC)))
+            if not listed.is_truncated:
+                return found
+            key, upload_id = listed.next_key_marker, listed.next_upload_id_marker
 
     # -- the bucket
 
