@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.ingest.stack import cpu_s, pid_of
@@ -17,6 +17,7 @@ from tests.running import Running
 
 TURNS = 40
 START_S = 10.0
+POLL_S = 0.05
 _NGINX = """daemon off; master_process off; pid {folder}/pid; error_log stderr crit; events {{}}
 http {{ access_log off; sendfile on; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2;
 fastcgi_temp_path {folder}/3; uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
@@ -109,7 +110,8 @@ def _child(command: list[str], port: int) -> Generator[int]:
                 break
             except ConnectionRefusedError:
                 assert time.monotonic() < deadline, f"{command[0]} does not answer"
-                time.sleep(0.05)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_S)
         yield process.pid
     finally:
         process.terminate()
