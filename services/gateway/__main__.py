@@ -44,6 +44,8 @@ LEAVE_S = 0.5
 KEEP_ALIVE_S = 30
 #: Idempotency keys and ended bulk actions are kept for a day; those past it go within another hour.
 FORGET_EVERY_S = 3600.0
+#: An upload in parts that nobody can be at any more: this much older than the slowest that is allowed.
+LEFT_OVER_S = 24 * 3600.0
 CLOSE_S = 0.5
 MIGRATE_RETRY_S = 1.0
 #: The exit code that tells the supervisor and the operator: do not go on, look at the log.
@@ -194,7 +196,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     idempotency, bulk = PostgresIdempotency(pool), PostgresBulk(pool)
     migrating = asyncio.create_task(_until_done(lambda: migrate(pool)))
     stack.callback(migrating.cancel)
-    forgetting = asyncio.create_task(_forget_for_ever(migrating, idempotency, bulk))
+    forgetting = asyncio.create_task(_forget_for_ever(migrating, idempotency, bulk, blobs, settings))
     stack.callback(forgetting.cancel)
 
     async def postgres_ready() -> None:
@@ -230,14 +232,18 @@ async def _until_done(migration: Callable[[], Awaitable[object]]) -> None:
 
 
 async def _forget_for_ever(
-    migrating: Awaitable[None], idempotency: PostgresIdempotency, bulk: PostgresBulk
-) -> None:
-    """Drops the answers whose keys are no longer kept, and the bulk actions that ended long ago."""
+    migrating: Awaitable[None], idempotency: PostgresIdempotency, bulk: PostgresBulk,
+    blobs: S3Blobs, settings: Settings,
+) -> None:  # fmt: skip
+    """Drops what nobody asks for any more: old answers by key, ended bulk actions, halves of large files."""
+    slowest_upload_s = settings.file_bytes_max / settings.upload_bytes_per_s_min
     await migrating
     while True:
         with suppress(Unavailable):
             await idempotency.forget_older()
             await bulk.forget_older()
+        with suppress(Unavailable, KeyError):
+            await blobs.drop_unfinished(LEFT_OVER_S + slowest_upload_s)
         await asyncio.sleep(FORGET_EVERY_S)
 
 

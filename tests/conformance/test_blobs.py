@@ -19,6 +19,8 @@ from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.adapters.s3 import S3Blobs
 from tanda.adapters.s3.blobs import SINGLE_PUT_BYTES_MAX
 from tanda.adapters.s3.group_sync import GroupSync
+from tanda.adapters.s3.objects import Objects
+from tanda.adapters.s3.upload import PART_BYTES
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable
 from tanda.embedded.folder import Folder
@@ -142,6 +144,39 @@ async def test_a_stream_may_be_left(blobs: AnyBlobs, room: str) -> None:
     assert await blobs.read(ref)
 
 
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 77])
+async def test_an_upload_is_whole_however_it_is_cut(blobs: AnyBlobs, room: str, size: int) -> None:
+    """Its length need not be known; nothing is there before its end, and everything after."""
+    data = os.urandom(size)
+    upload = blobs.upload(room + "a", content_type="application/octet-stream")
+    for start in range(0, size, 700_001):
+        await upload.write(data[start : start + 700_001])
+    assert await blobs.stat(room + "a") is None
+    assert (upload.bytes_written, upload.sha256) == (size, digest(data))
+    ref = await upload.finish()
+    await upload.abort()
+    await blobs.barrier()
+
+    assert ref == BlobRef(key=room + "a", bytes=size, sha256=digest(data))
+    assert await blobs.read(ref) == data
+    assert await collect(blobs.stream(ref, max(0, size - 10))) == data[-10:]
+
+
+async def test_an_upload_that_is_given_up_leaves_nothing(blobs: AnyBlobs, room: str) -> None:
+    """Also where parts of it had arrived."""
+    upload = blobs.upload(room + "a", content_type="application/octet-stream")
+    for _ in range(3):
+        await upload.write(bytes(PART_BYTES))
+    await upload.abort()
+    assert await blobs.keys(room) == []
+
+
+async def test_a_pack_is_read_by_its_parts(blobs: AnyBlobs, room: str) -> None:
+    """It has no digest of its own."""
+    await blobs.put_pack(room + "pack", b"abcdef", content_type="application/octet-stream")
+    assert await blobs.read(BlobRef(key=room + "pack", offset=2, bytes=3, sha256=digest(b"cde"))) == b"cde"
+
+
 async def test_gone_is_a_key_error(blobs: AnyBlobs, room: str, tmp_path: Path) -> None:
     """Nothing that is not there can be read, copied or mistaken for something empty."""
     gone = BlobRef(key=room + "gone", bytes=3, sha256=digest(b"abc"))
@@ -224,7 +259,7 @@ async def s3(server: S3, **changes: object) -> S3Blobs:
 
 
 async def test_a_large_object_is_a_verified_multipart_upload(server: S3, room: str, tmp_path: Path) -> None:
-    """Beyond 64 MB the parts are put together and read back; memory holds one part."""
+    """A file of many parts comes back whole, also from a copy."""
     blobs = await s3(server)
     path = tmp_path / "large"
     piece = os.urandom(1024**2)
@@ -238,6 +273,58 @@ async def test_a_large_object_is_a_verified_multipart_upload(server: S3, room: s
     await blobs.fetch(msgspec.structs.replace(ref, key=room + "copy"), tmp_path / "back")
 
     assert digest((tmp_path / "back").read_bytes()) == expected
+    await blobs.close()
+
+
+async def test_what_a_killed_process_had_sent_is_dropped(server: S3, room: str) -> None:
+    """After its time, and never where an object of that name is there."""
+    blobs = await s3(server)
+    finished, left = (blobs.upload(room + name, content_type="a/b") for name in ("finished", "left"))
+    for upload in (finished, left):
+        await upload.write(bytes(PART_BYTES + 1))
+    await finished.finish()
+    assert await blobs.drop_unfinished(older_than_s=60) == 0
+    assert await blobs.drop_unfinished(older_than_s=-60) >= 1
+    assert blobs._objects.unfinished() == []
+    assert (await blobs.stat(room + "finished")) is not None
+    await left.abort()
+    await blobs.close()
+
+
+class Altering(Objects):
+    """A store that mixes up a byte of every part, and answers with an ETag that is no MD5."""
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> tuple[str, bytes]:
+        etag, _ = super().put_part(key, upload_id, number, b"\xff" + data[1:])
+        return etag, b""
+
+
+async def test_a_store_whose_word_is_no_digest_is_read_back(server: S3, room: str) -> None:
+    """What it made of an upload is not what was sent: it is never accepted."""
+    blobs = await s3(server)
+    blobs._objects = Altering(from_environment(server.environment()), connections=4)
+    upload = blobs.upload(room + "a", content_type="application/octet-stream")
+    await upload.write(bytes(PART_BYTES + 1))
+    with pytest.raises(Unavailable, match="damaged"):
+        await upload.finish()
+    await blobs.close()
+
+
+class Trusted(Objects):
+    """A store that nothing is read back from."""
+
+    def check(self, ref: BlobRef) -> None:
+        raise AssertionError(f"{ref.key} was read back")
+
+
+async def test_what_the_store_has_hashed_is_not_read_back(server: S3, room: str) -> None:
+    """Its own MD5 of each part and of the whole tell that it has what was sent."""
+    blobs = await s3(server)
+    blobs._objects = Trusted(from_environment(server.environment()), connections=4)
+    await put(blobs, room + "small", b"abc")
+    upload = blobs.upload(room + "a", content_type="application/octet-stream")
+    await upload.write(bytes(2 * PART_BYTES))
+    assert (await upload.finish()).bytes == 2 * PART_BYTES
     await blobs.close()
 
 
