@@ -15,11 +15,14 @@ from pathlib import Path
 
 import uvloop
 
-from bench import control, idle, live, page, peers, pipeline, replayed, single, upload
+from bench import control, idle, live, page, peers, pipeline, replayed, single
+from bench.ingest import results, upload
 from tests.running import Running, running
 
 ROUNDS = 3
 FILES = 5_000
+#: Long ones, or such as repeat by themselves.
+ONCE = ("upload", "results", "idle")
 OURS = "Tanda"
 LIMIT = "bare log: one outcome a file, in atomic batches"
 
@@ -37,14 +40,20 @@ async def measure(rounds: int, files: int, only: set[str]) -> list[dict[str, obj
                 ("pipeline", "files/s, seal to BatchCompleted, noop, fsync always", pipeline.run),
                 ("control", "ms from a pause to the last start after it, 10,000 queued", control.run),
                 ("live", "ms from the append's call to the client, p50", live.run),
-                ("upload", "MB of gateway memory while uploading", upload.run),
+                ("upload", "files/s, ms, MB/s and MB of gateway memory while uploading", upload.run),
+                (
+                    "results",
+                    "s of a core and MB to build a large document, MB/s to serve it",
+                    results.run,
+                ),
                 ("replay", "events/s into all views", replayed.run),
             ]
             for name, unit, bench in benches:
                 if only and name not in only:
                     continue
                 taken = [
-                    await bench(stack, files) for _ in range(1 if name in ("upload", "idle") else rounds)
+                    await bench(stack, files)
+                    for _ in range(1 if name in ("upload", "results", "idle") else rounds)
                 ]
                 medians = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
                 figures.append({"bench": name, "unit": unit, **{k: round(v, 3) for k, v in medians.items()}})

@@ -176,11 +176,43 @@ class BlobStat(msgspec.Struct, frozen=True, kw_only=True):
     modified_ms: int = 0
 
 
+class BlobUpload(Protocol):
+    """An object that is stored while it comes, in bounded memory; it is there after ``finish``."""
+
+    @property
+    def bytes_written(self) -> int: ...
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all that was written."""
+        ...
+
+    async def write(self, piece: bytes) -> None:
+        """Takes the next bytes; waits where the store is slower than they come."""
+        ...
+
+    async def finish(self) -> BlobRef:
+        """Verifies that everything arrived; durable after the next ``barrier``."""
+        ...
+
+    async def abort(self) -> None:
+        """Lets go of what was written, as far as that goes; never fails. After ``finish`` it does nothing."""
+        ...
+
+
 class Blobs(Protocol):
     """The object store. Keys are built by the server only, never from a user's name."""
 
     async def put(self, key: str, data: bytes | Path, *, sha256: str, content_type: str) -> BlobRef:
         """Stores a whole object and verifies that it arrived; durable after the next ``barrier``."""
+        ...
+
+    async def put_pack(self, key: str, data: bytes, *, content_type: str) -> None:
+        """The same for an object that only parts of are referred to: they have the digests, it needs none."""
+        ...
+
+    def upload(self, key: str, *, content_type: str) -> "BlobUpload":
+        """Begins an object whose length is not known yet; ``key`` has to be its own, never written before."""
         ...
 
     async def barrier(self) -> None:
@@ -259,7 +291,7 @@ class Views(Protocol):
 
 
 class BulkStore(Protocol):
-    """Where bulk actions are kept for a day; carried out by whichever gateway holds them."""
+    """Where bulk actions are kept, for a day after their end; carried out by whichever gateway holds them."""
 
     async def create(self, run: BulkRun) -> None:
         """Keeps a new run; one of this id that is there already stays as it is."""
@@ -281,4 +313,8 @@ class BulkStore(Protocol):
 
     async def abort(self, bulk_id: str, at: str) -> None:
         """Ends a running one."""
+        ...
+
+    async def forget_older(self, age_s: float = ...) -> None:
+        """Drops those that ended longer ago; by default a day."""
         ...

@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # -- this process
     host: str = "127.0.0.1"
     port: int = 8420
-    #: Where uploads are spooled and processors get their file.
+    #: Where results are built and processors get their file.
     data: str = ".tanda"
     log_level: str = "info"
     #: ``tenant:key,tenant:key``; empty is open mode, on loopback only.

@@ -42,8 +42,10 @@ GRACE_S = 4
 #: Live clients get this long to take the last word.
 LEAVE_S = 0.5
 KEEP_ALIVE_S = 30
-#: Idempotency keys are kept for a day; those past it go within another hour.
+#: Idempotency keys and ended bulk actions are kept for a day; those past it go within another hour.
 FORGET_EVERY_S = 3600.0
+#: An upload in parts that nobody can be at any more: this much older than the slowest that is allowed.
+LEFT_OVER_S = 24 * 3600.0
 CLOSE_S = 0.5
 MIGRATE_RETRY_S = 1.0
 #: The exit code that tells the supervisor and the operator: do not go on, look at the log.
@@ -191,10 +193,10 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     blobs = S3Blobs(settings)
     stack.push_async_callback(_bounded, blobs.close)
     await _check_log(connection, blobs, settings)
-    idempotency = PostgresIdempotency(pool)
+    idempotency, bulk = PostgresIdempotency(pool), PostgresBulk(pool)
     migrating = asyncio.create_task(_until_done(lambda: migrate(pool)))
     stack.callback(migrating.cancel)
-    forgetting = asyncio.create_task(_forget_for_ever(idempotency))
+    forgetting = asyncio.create_task(_forget_for_ever(migrating, idempotency, bulk, blobs, settings))
     stack.callback(forgetting.cancel)
 
     async def postgres_ready() -> None:
@@ -209,7 +211,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
         views=PostgresViews(pool),
         signals=connection.signals,
         board=connection.board,
-        bulk=PostgresBulk(pool),
+        bulk=bulk,
         idempotency=idempotency,
         results=ResultsCache(connection.log, blobs, Path(settings.data) / "spool" / "results"),
         checks={"nats": connection.ready, "postgres": postgres_ready, "s3": blobs.ready},
@@ -229,12 +231,20 @@ async def _until_done(migration: Callable[[], Awaitable[object]]) -> None:
         await asyncio.sleep(MIGRATE_RETRY_S)
 
 
-async def _forget_for_ever(idempotency: PostgresIdempotency) -> None:
-    """Drops the answers whose keys are no longer kept."""
+async def _forget_for_ever(
+    migrating: Awaitable[None], idempotency: PostgresIdempotency, bulk: PostgresBulk,
+    blobs: S3Blobs, settings: Settings,
+) -> None:  # fmt: skip
+    """Drops what nobody asks for any more: old answers by key, ended bulk actions, halves of large files."""
+    slowest_upload_s = settings.file_bytes_max / settings.upload_bytes_per_s_min
+    await migrating
     while True:
-        await asyncio.sleep(FORGET_EVERY_S)
         with suppress(Unavailable):
             await idempotency.forget_older()
+            await bulk.forget_older()
+        with suppress(Unavailable, KeyError):
+            await blobs.drop_unfinished(LEFT_OVER_S + slowest_upload_s)
+        await asyncio.sleep(FORGET_EVERY_S)
 
 
 async def _bounded(close: Callable[[], Awaitable[None]]) -> None:

@@ -47,7 +47,6 @@ def create_app(deps: Deps) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     gateway: Gateway = app.state.gateway
-    gateway.intake.spool.open()
     runs = (gateway.hub.run(), gateway.positions.run(), gateway.bulk.run())
     tasks = [asyncio.create_task(run) for run in runs]
     try:
@@ -58,4 +57,3 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        gateway.intake.spool.close()

@@ -15,6 +15,7 @@ from services.gateway.batches.accept import Accept
 from services.gateway.batches.positions import ViewPositions
 from services.gateway.control.bulk import BulkActions
 from services.gateway.control.reasons import Reasons
+from services.gateway.downloads.documents import Documents
 from services.gateway.idempotency import Idempotency, Outcome, once
 from services.gateway.live.hub import Hub
 from services.gateway.metrics import Metrics
@@ -65,6 +66,7 @@ class Gateway:
         self.blobs = deps.blobs
         self.views = deps.views
         self.results = deps.results
+        self.documents = Documents(deps.blobs)
         self.providers = providers(deps.settings)
         #: Those of the house, and those that call a provider that is configured.
         self.processors = deps.processors | {one.partition("-")[0] for one in self.providers}

@@ -3,6 +3,7 @@
 Ids are made from arguments only (time and entropy come in), so that a decision can be repeated.
 """
 
+from functools import lru_cache
 from hashlib import sha256
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base32, as ULID prescribes
@@ -11,6 +12,7 @@ _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 #: 48 bits of milliseconds and 80 of entropy, five bits a character.
 _ULID_CHARS = 26
 _ENTROPY_BYTES = 10
+_SHIFTS = range(70, -1, -10)
 
 BATCH = "bat"
 FILE = "fil"
@@ -20,9 +22,14 @@ BULK = "blk"
 
 def make_id(prefix: str, time_ms: int, entropy: bytes) -> str:
     """``bat_01J…``: the time in milliseconds since the epoch and ten bytes of entropy."""
-    value = (time_ms << 80) | int.from_bytes(entropy[:_ENTROPY_BYTES], "big")
-    digits = [_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)]
-    return f"{prefix}_{''.join(digits)}"
+    value = int.from_bytes(entropy[:_ENTROPY_BYTES], "big")
+    return f"{prefix}_{_time_digits(time_ms)}{''.join([_PAIRS[(value >> at) & 1023] for at in _SHIFTS])}"
+
+
+@lru_cache(maxsize=1024)
+def _time_digits(time_ms: int) -> str:
+    """Ten of the 26: the ids of a batch's files, and of one append's events, have them in common."""
+    return "".join([_PAIRS[(time_ms >> at) & 1023] for at in range(40, -1, -10)])
 
 
 def derived_id(prefix: str, time_ms: int, *parts: str) -> str:
@@ -30,6 +37,7 @@ def derived_id(prefix: str, time_ms: int, *parts: str) -> str:
     return make_id(prefix, time_ms, sha256("\0".join(parts).encode()).digest())
 
 
+@lru_cache(maxsize=1024)
 def id_time_ms(identifier: str) -> int:
     """The time inside an id, in milliseconds since the epoch; ValueError where it is no id of ours."""
     _, _, ulid = identifier.partition("_")

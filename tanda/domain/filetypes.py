@@ -143,6 +143,9 @@ _MAGIC: tuple[tuple[bytes, _Seen], ...] = (
     (b"ID3\x03\x00", _Seen("an MP3 recording")),
 )
 
+#: One look for most files, which have none of these.
+_MAGICS = tuple(magic for magic, _ in _MAGIC)
+
 _XML = _Seen("XML", "application/xml", "xml")
 _PDF = _Seen("PDF", "application/pdf", "pdf")
 _TABLE = _Seen("plain text", "text/csv", "csv")
@@ -168,6 +171,8 @@ _EBCDIC_XML = b"\x4c\x6f\xa7\x94"
 _MARKUP = re.compile(r"<(\?xml[\s?]|!--|!DOCTYPE\s|[A-Za-z_À-￿][\w.:\-]*[\s/>])", re.IGNORECASE)
 _PROLOG = re.compile(r"\s*(<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*>)", re.DOTALL | re.IGNORECASE)
 _HTML = re.compile(r"\s*<(!doctype\s+)?(html|head|body|script|svg:svg|svg)\b", re.IGNORECASE)
+#: A name that is what :func:`safe_name` would make of it: most are.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _EXTENSION = re.compile(r"[a-z][a-z0-9]{0,7}|[0-9][a-z0-9]{0,6}[a-z]")
 
 #: Marks that reorder or hide what a reader sees, U+202E above all, and the byte-order mark.
@@ -195,6 +200,8 @@ def check(name: str, declared: str | None, head: bytes, bytes_total: int) -> Fil
 
 def safe_name(name: str) -> str:
     """Give a name as it may be stored and shown: one path part, NFC, at most 255 bytes, never empty."""
+    if _PLAIN_NAME.fullmatch(name):
+        return name
     parts = [part for part in name.replace("\\", "/").split("/") if part.strip(" .\t\r\n\0")]
     visible = "".join(c for c in (parts[-1] if parts else "") if not _is_hidden(c))
     normal = unicodedata.normalize("NFC", visible).strip()
@@ -235,6 +242,8 @@ def _extension(name: str) -> str | None:
 
 def _media_type(declared: str | None) -> str | None:
     bare = (declared or "").partition(";")[0].strip().lower()[:100]
+    if bare.isascii() and bare.isprintable():
+        return None if bare in UNDECLARED else bare
     printable = "".join(c for c in bare if c.isascii() and c.isprintable())
     return None if printable in UNDECLARED else printable
 
@@ -246,9 +255,8 @@ def _declared_families(media_type: str) -> frozenset[Family]:
 
 
 def _sniff(head: bytes) -> _Seen:
-    for magic, seen in _MAGIC:
-        if head.startswith(magic):
-            return seen
+    if head.startswith(_MAGICS):
+        return next(seen for magic, seen in _MAGIC if head.startswith(magic))
     container = _container(head)
     if container is not None:
         return container
@@ -284,18 +292,23 @@ def _decoded(head: bytes) -> str | None:
     for mark, encoding in _UNMARKED:
         if head.startswith(mark):
             return _clean(head.decode(encoding, errors="ignore"))
-    return _clean(head.decode("latin-1"))
+    return head.decode("latin-1") if _is_text(head, len(head)) else None
 
 
 #: Control characters that no text has: all but tab, line feed, vertical tab, form feed, carriage return.
-_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
+_CONTROLS = bytes([*range(0x09), *range(0x0E, 0x20)])
 
 
 def _clean(text: str) -> str | None:
-    if "\x00" in text:
-        return None
-    controls = len(_CONTROLS.findall(text))
-    return text if controls <= len(text) * CONTROL_SHARE_MAX else None
+    return text if _is_text(text.encode(errors="surrogatepass"), len(text)) else None
+
+
+def _is_text(octets: bytes, characters: int) -> bool:
+    """Whether hardly anything is a control character, in any encoding that has ASCII's."""
+    if b"\x00" in octets:
+        return False
+    controls = len(octets) - len(octets.translate(None, _CONTROLS))
+    return controls <= characters * CONTROL_SHARE_MAX
 
 
 def _sniff_text(text: str) -> _Seen:

@@ -18,7 +18,7 @@ from tanda.ports import Blobs, Log
 from tanda.results.fold import DocumentFile, DocumentFold, Spooled
 
 #: Inline results of one build that stay in memory; beyond it they are on disk.
-_SPOOL_BYTES = 32 * 1024**2
+_SPOOL_BYTES = 8 * 1024**2
 #: The document is hashed and written in pieces of about this size.
 _PIECE_BYTES = 1024**2
 _TEMPORARY = "results-"

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -18,6 +19,8 @@ from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.adapters.s3 import S3Blobs
 from tanda.adapters.s3.blobs import SINGLE_PUT_BYTES_MAX
 from tanda.adapters.s3.group_sync import GroupSync
+from tanda.adapters.s3.objects import Objects
+from tanda.adapters.s3.upload import PART_BYTES
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable
 from tanda.embedded.folder import Folder
@@ -25,6 +28,11 @@ from tanda.embedded.servers.s3 import S3
 from tanda.settings import Settings, from_environment
 
 AnyBlobs = MemoryBlobs | S3Blobs
+
+#: Only a test that failed takes so long.
+DEADLINE_S = 30.0
+#: A patience that no test waits for.
+FOR_EVER_S = 100_000.0
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -136,6 +144,39 @@ async def test_a_stream_may_be_left(blobs: AnyBlobs, room: str) -> None:
     assert await blobs.read(ref)
 
 
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 77])
+async def test_an_upload_is_whole_however_it_is_cut(blobs: AnyBlobs, room: str, size: int) -> None:
+    """Its length need not be known; nothing is there before its end, and everything after."""
+    data = os.urandom(size)
+    upload = blobs.upload(room + "a", content_type="application/octet-stream")
+    for start in range(0, size, 700_001):
+        await upload.write(data[start : start + 700_001])
+    assert await blobs.stat(room + "a") is None
+    assert (upload.bytes_written, upload.sha256) == (size, digest(data))
+    ref = await upload.finish()
+    await upload.abort()
+    await blobs.barrier()
+
+    assert ref == BlobRef(key=room + "a", bytes=size, sha256=digest(data))
+    assert await blobs.read(ref) == data
+    assert await collect(blobs.stream(ref, max(0, size - 10))) == data[-10:]
+
+
+async def test_an_upload_that_is_given_up_leaves_nothing(blobs: AnyBlobs, room: str) -> None:
+    """Also where parts of it had arrived."""
+    upload = blobs.upload(room + "a", content_type="application/octet-stream")
+    for _ in range(3):
+        await upload.write(bytes(PART_BYTES))
+    await upload.abort()
+    assert await blobs.keys(room) == []
+
+
+async def test_a_pack_is_read_by_its_parts(blobs: AnyBlobs, room: str) -> None:
+    """It has no digest of its own."""
+    await blobs.put_pack(room + "pack", b"abcdef", content_type="application/octet-stream")
+    assert await blobs.read(BlobRef(key=room + "pack", offset=2, bytes=3, sha256=digest(b"cde"))) == b"cde"
+
+
 async def test_gone_is_a_key_error(blobs: AnyBlobs, room: str, tmp_path: Path) -> None:
     """Nothing that is not there can be read, copied or mistaken for something empty."""
     gone = BlobRef(key=room + "gone", bytes=3, sha256=digest(b"abc"))
@@ -218,7 +259,7 @@ async def s3(server: S3, **changes: object) -> S3Blobs:
 
 
 async def test_a_large_object_is_a_verified_multipart_upload(server: S3, room: str, tmp_path: Path) -> None:
-    """Beyond 64 MB the parts are put together and read back; memory holds one part."""
+    """A file of many parts comes back whole, also from a copy."""
     blobs = await s3(server)
     path = tmp_path / "large"
     piece = os.urandom(1024**2)
@@ -235,6 +276,58 @@ async def test_a_large_object_is_a_verified_multipart_upload(server: S3, room: s
     await blobs.close()
 
 
+async def test_what_a_killed_process_had_sent_is_dropped(server: S3, room: str) -> None:
+    """After its time, and never where an object of that name is there."""
+    blobs = await s3(server)
+    finished, left = (blobs.upload(room + name, content_type="a/b") for name in ("finished", "left"))
+    for upload in (finished, left):
+        await upload.write(bytes(PART_BYTES + 1))
+    await finished.finish()
+    assert await blobs.drop_unfinished(older_than_s=60) == 0
+    assert await blobs.drop_unfinished(older_than_s=-60) >= 1
+    assert blobs._objects.unfinished() == []
+    assert (await blobs.stat(room + "finished")) is not None
+    await left.abort()
+    await blobs.close()
+
+
+class Altering(Objects):
+    """A store that mixes up a byte of every part, and answers with an ETag that is no MD5."""
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> tuple[str, bytes]:
+        etag, _ = super().put_part(key, upload_id, number, b"\xff" + data[1:])
+        return etag, b""
+
+
+async def test_a_store_whose_word_is_no_digest_is_read_back(server: S3, room: str) -> None:
+    """What it made of an upload is not what was sent: it is never accepted."""
+    blobs = await s3(server)
+    blobs._objects = Altering(from_environment(server.environment()), connections=4)
+    upload = blobs.upload(room + "a", content_type="application/octet-stream")
+    await upload.write(bytes(PART_BYTES + 1))
+    with pytest.raises(Unavailable, match="damaged"):
+        await upload.finish()
+    await blobs.close()
+
+
+class Trusted(Objects):
+    """A store that nothing is read back from."""
+
+    def check(self, ref: BlobRef) -> None:
+        raise AssertionError(f"{ref.key} was read back")
+
+
+async def test_what_the_store_has_hashed_is_not_read_back(server: S3, room: str) -> None:
+    """Its own MD5 of each part and of the whole tell that it has what was sent."""
+    blobs = await s3(server)
+    blobs._objects = Trusted(from_environment(server.environment()), connections=4)
+    await put(blobs, room + "small", b"abc")
+    upload = blobs.upload(room + "a", content_type="application/octet-stream")
+    await upload.write(bytes(2 * PART_BYTES))
+    assert (await upload.finish()).bytes == 2 * PART_BYTES
+    await blobs.close()
+
+
 async def test_the_bucket_is_made(server: S3) -> None:
     """A store without our bucket gets it with the first object."""
     blobs = await s3(server, s3_bucket=f"tanda-{os.urandom(4).hex()}")
@@ -244,34 +337,40 @@ async def test_the_bucket_is_made(server: S3) -> None:
     await blobs.close()
 
 
+NOBODY = Settings(s3_endpoint="127.0.0.1:9", s3_access_key="a", s3_secret_key="b", patience_s=0.2)
+
+
 async def test_a_server_that_is_not_there_is_unavailable_within_patience() -> None:
-    """Nobody listens: every call ends with Unavailable, not much later than the patience."""
-    blobs = S3Blobs(Settings(s3_endpoint="127.0.0.1:9", s3_access_key="a", s3_secret_key="b", patience_s=0.5))
-    begun = time.monotonic()
-    for call in (
-        lambda: put(blobs, "a", b"abc"),
-        lambda: blobs.stat("a"),
-        lambda: blobs.delete("a"),
-        lambda: blobs.keys("a"),
-        lambda: collect(blobs.stream(BlobRef(key="a", bytes=1, sha256="0"))),
-    ):
+    """Nobody listens: every call ends with Unavailable once its patience is over."""
+    blobs = S3Blobs(NOBODY)
+    async with asyncio.timeout(DEADLINE_S):
+        for call in (
+            lambda: put(blobs, "a", b"abc"),
+            lambda: blobs.stat("a"),
+            lambda: blobs.delete("a"),
+            lambda: blobs.keys("a"),
+            lambda: collect(blobs.stream(BlobRef(key="a", bytes=1, sha256="0"))),
+        ):
+            with pytest.raises(Unavailable):
+                await call()
+    await blobs.close()
+
+
+async def test_whether_a_server_is_there_is_told_without_patience() -> None:
+    """A look for readiness is not repeated, however long others would wait."""
+    blobs = S3Blobs(msgspec.structs.replace(NOBODY, patience_s=FOR_EVER_S))
+    async with asyncio.timeout(DEADLINE_S):
         with pytest.raises(Unavailable):
-            await call()
-    assert time.monotonic() - begun < 5.0
-    begun = time.monotonic()
-    with pytest.raises(Unavailable):
-        await blobs.ready()
-    assert time.monotonic() - begun < 0.4
+            await blobs.ready()
     await blobs.close()
 
 
 async def test_wrong_credentials_are_unavailable_at_once(server: S3) -> None:
-    """What no repetition would change is not repeated."""
-    blobs = await s3(server, s3_secret_key="wrong")
-    begun = time.monotonic()
-    with pytest.raises(Unavailable, match=r"Signature|Access"):
-        await put(blobs, "a", b"abc")
-    assert time.monotonic() - begun < 2.0
+    """What no repetition would change is not repeated, however long one would wait."""
+    blobs = await s3(server, s3_secret_key="wrong", patience_s=FOR_EVER_S)
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(Unavailable, match=r"Signature|Access"):
+            await put(blobs, "a", b"abc")
     await blobs.close()
 
 
@@ -291,40 +390,65 @@ async def test_a_restart_of_the_server_is_waited_out(server: S3, room: str) -> N
     await blobs.close()
 
 
+class Syncs:
+    """Syncs that begin when they are asked for and end when the test says so."""
+
+    def __init__(self, *errors: OSError) -> None:
+        self._errors = list(errors)
+        self.begun = 0
+        self._begins = threading.Semaphore(0)
+        self._ends = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self.begun += 1
+        self._begins.release()
+        assert self._ends.acquire(timeout=DEADLINE_S)
+        if self._errors:
+            raise self._errors.pop()
+
+    async def begin(self) -> None:
+        """Returns once one more has begun."""
+        assert await asyncio.to_thread(self._begins.acquire, timeout=DEADLINE_S)
+
+    def end(self) -> None:
+        self._ends.release()
+
+
+async def arrived(group: GroupSync, number: int) -> list[asyncio.Task[None]]:
+    """So many who wait by now."""
+    tasks = [asyncio.create_task(group.wait()) for _ in range(number)]
+    await asyncio.sleep(0)
+    return tasks
+
+
 async def test_a_sync_covers_only_what_came_before_it() -> None:
     """Who arrives while a sync runs gets the next one; all who wait together share one."""
-    started: list[float] = []
-
-    def sync() -> None:
-        started.append(time.monotonic())
-        time.sleep(0.05)
-
-    group = GroupSync(sync)
-
-    async def arrive(delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        arrived = time.monotonic()
-        await group.wait()
-        assert any(one >= arrived for one in started), "its sync had started before it arrived"
-
-    await asyncio.gather(*(arrive(n / 1_000) for n in range(100)))
-    assert 3 <= len(started) <= 5
+    group = GroupSync(syncs := Syncs())
+    first = await arrived(group, 1)
+    await syncs.begin()
+    second = await arrived(group, 50)
+    syncs.end()
+    await asyncio.gather(*first)
+    await syncs.begin()
+    third = await arrived(group, 50)
+    assert not any(one.done() for one in second), "their sync had started before they arrived"
+    syncs.end()
+    await asyncio.gather(*second)
+    await syncs.begin()
+    assert not any(one.done() for one in third), "their sync had started before they arrived"
+    syncs.end()
+    await asyncio.gather(*third)
+    assert syncs.begun == 3
 
 
 async def test_a_sync_that_fails_tells_its_own_callers_only() -> None:
     """The next group is not failed by the last one's error."""
-    outcomes = iter([OSError("disk"), None])
-
-    def sync() -> None:
-        time.sleep(0.02)
-        outcome = next(outcomes)
-        if outcome is not None:
-            raise outcome
-
-    group = GroupSync(sync)
-    first = asyncio.create_task(group.wait())
-    await asyncio.sleep(0.01)
-    second = asyncio.create_task(group.wait())
+    group = GroupSync(syncs := Syncs(OSError("disk")))
+    first = await arrived(group, 1)
+    await syncs.begin()
+    second = await arrived(group, 1)
+    syncs.end()
     with pytest.raises(OSError, match="disk"):
-        await first
-    await second
+        await first[0]
+    syncs.end()
+    await second[0]

@@ -136,7 +136,7 @@ ROOMS: dict[str, Room] = {
         "HTTP, uploads, live streams.",
         ours=LANGUAGE,
         packages=_words(
-            "msgspec structlog fastapi starlette uvicorn python_multipart prometheus_client websockets anyio"
+            "msgspec structlog fastapi starlette uvicorn multipart prometheus_client websockets anyio"
         ),
     ),
     "services.gateway.__main__": Room(

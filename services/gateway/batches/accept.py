@@ -23,6 +23,8 @@ from tanda.ports import Log
 
 #: What the log takes in one atomic append.
 CHUNK_EVENTS = 1_000
+#: Of one batch: while the log syncs one chunk to its disk, it takes in the next.
+CHUNKS_AT_ONCE = 3
 #: How often a decision is taken again where another writer was first.
 DECISIONS_MAX = 8
 FIRST_WAIT_S = 0.1
@@ -88,16 +90,15 @@ class Accept:
         now = self.now_ms()
         (created,) = batch.decide(batch.initial(), command)
         head = new_event(subject, created, expected_seq=0, time_ms=now, origin=origin)
-        body = [self._file_event(tenant, batch_id, one, now, origin) for one in files]
-        first = [head, *body[: CHUNK_EVENTS - 1]]
-        rest = body[CHUNK_EVENTS - 1 :]
         sealed = _seal_after([created], files)
-        if not rest and len(first) < CHUNK_EVENTS:
+        body = [self._file_event(tenant, batch_id, one, now, origin) for one in files[: CHUNK_EVENTS - 1]]
+        rest = files[CHUNK_EVENTS - 1 :]
+        if not rest and len(body) < CHUNK_EVENTS - 1:
             tail = new_event(subject, sealed, expected_seq=FOLLOWS, time_ms=now, origin=origin)
-            return await self.append([*first, tail])
-        records = await self.append(first)
+            return await self.append([head, *body, tail])
+        records = await self.append([head, *body])
         tail = new_event(subject, sealed, expected_seq=records[0].seq, time_ms=now, origin=origin)
-        return records + await self._append_chunks([*rest, tail])
+        return records + await self._append_chunks(tenant, batch_id, rest, now, origin, tail)
 
     async def _finish_whole(
         self, tenant: str, batch_id: str, files: Sequence[NewFile], origin: Origin
@@ -111,13 +112,12 @@ class Accept:
         known = {record.file_id for record in there}
         now = self.now_ms()
         missing = [one for one in files if one.file_id not in known]
-        events = [self._file_event(tenant, batch_id, one, now, origin) for one in missing]
         sealed = _seal_after([one.event for one in there if one.file_id is None], files)
         last = last_of_batch(there)
         tail = new_event(
             batch_subject(tenant, batch_id), sealed, expected_seq=last, time_ms=now, origin=origin
         )
-        records = there + await self._append_chunks([*events, tail])
+        records = there + await self._append_chunks(tenant, batch_id, missing, now, origin, tail)
         return Written(tenant=tenant, batch_id=batch_id, records=records)
 
     def _file_event(self, tenant: str, batch_id: str, one: NewFile, now: int, origin: Origin) -> NewEvent:
@@ -190,9 +190,7 @@ class Accept:
                 )
             except Conflict:
                 missing = [one for one in files if not await self._is_there(tenant, batch_id, one)]
-                added = await self._append_chunks(
-                    [self._file_event(tenant, batch_id, one, now, origin) for one in missing]
-                )
+                added = await self._append_chunks(tenant, batch_id, missing, now, origin)
             if batch_id in self._next_indices:
                 self._next_indices[batch_id] += len(added)
         return len(added), (added or records)[-1].seq
@@ -284,11 +282,36 @@ class Accept:
             found += records
         return found
 
-    async def _append_chunks(self, events: Sequence[NewEvent]) -> list[Recorded]:
+    async def _append_chunks(
+        self,
+        tenant: str,
+        batch_id: str,
+        files: Sequence[NewFile],
+        now: int,
+        origin: Origin,
+        seal: NewEvent | None = None,
+    ) -> list[Recorded]:
+        """Files in chunks, a few under way at once, and once all of them are there the seal with the last.
+
+        A chunk's events are made when its turn comes, while the log is busy with those before it.
+        """
+        room = asyncio.Semaphore(CHUNKS_AT_ONCE)
+
+        async def write(chunk: Sequence[NewFile], *more: NewEvent) -> list[Recorded]:
+            async with room:
+                events = [self._file_event(tenant, batch_id, one, now, origin) for one in chunk]
+                return await self.append([*events, *more])
+
+        size = CHUNK_EVENTS - 1
+        chunks = [files[start : start + size] for start in range(0, len(files), size)]
+        last = chunks.pop() if chunks and seal is not None else ()
+        outcomes = await asyncio.gather(*map(write, chunks), return_exceptions=True)
         records: list[Recorded] = []
-        for start in range(0, len(events), CHUNK_EVENTS):
-            records += await self.append(events[start : start + CHUNK_EVENTS])
-        return records
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            records += outcome
+        return records if seal is None else records + await write(last, seal)
 
     async def append(self, events: Sequence[NewEvent]) -> list[Recorded]:
         """Writes events in one atomic append, again while the outcome is unknown.

@@ -73,7 +73,7 @@ async def upload(
     """A multipart body as a whole batch; an older front end names the owner and answers in its own words."""
     batch_id = gateway.new_batch_id()
     prefix = source_prefix(caller.tenant, batch_id)
-    async with gateway.intake.slot(), gateway.intake.store(prefix, discard=True) as store:
+    async with gateway.intake.slot(), gateway.intake.store(prefix, discard_packs=True) as store:
         form = await gateway.intake.form(request, store)
         if owner is not None:
             form.fields["owner"] = [owner]
@@ -84,12 +84,12 @@ async def upload(
             store.promise()
             done = await _create(gateway, caller, reserved_id, command, form, key)
             if done.repeated:
-                await store.discard(delete=True)
+                await store.discard(packs=True)
             return answer(done) if answer else _batch_answer(201, done)
 
         outcome = await gateway.once(caller, key, form_digest(form), batch_id, create)
         if outcome.replayed:
-            await store.discard(delete=True)
+            await store.discard(packs=True)
         return outcome.response()
 
 
@@ -162,7 +162,7 @@ async def put_file(
         if await gateway.accept.file_there(tenant, batch_id, file_id) is None:
             raise
     prefix = source_prefix(tenant, batch_id)
-    async with gateway.intake.slot(), gateway.intake.store(prefix, discard=False) as store:
+    async with gateway.intake.slot(), gateway.intake.store(prefix, discard_packs=False) as store:
         there = await gateway.accept.file_there(tenant, batch_id, file_id)
         file = await gateway.intake.file(
             request, store, name, index or 0, created.processor, known=there and digest_of(there)
@@ -171,9 +171,12 @@ async def put_file(
             check_same_file(there, file.sha256)
             return written(200, bodies.file_of(there), there.seq).response()
         new = NewFile(file_id=file_id, command=file_command(file, created.processor, created.options))
+        store.promise()
         record, added = await gateway.accept.add_file(
             tenant, batch_id, new, gateway.accept.origin(), has_index=index is not None
         )
+        if not added:
+            await store.discard(packs=False)
     return written(201 if added else 200, bodies.file_of(record), record.seq).response()
 
 
@@ -191,7 +194,7 @@ async def add_files(
     check_open(state)
     prefix = source_prefix(tenant, batch_id)
     # Not taken back where it fails: a repeat may have put the very same object.
-    async with gateway.intake.slot(), gateway.intake.store(prefix, discard=False) as store:
+    async with gateway.intake.slot(), gateway.intake.store(prefix, discard_packs=False) as store:
         form = await gateway.intake.form(request, store, created.processor)
         if form.fields:
             raise InvalidFields(*((name[:100], "only files are added here") for name in form.fields))
@@ -201,6 +204,8 @@ async def add_files(
         store.promise()
         files = [_placed(batch_id, index + file.index, file, created) for file in form.files]
         added, seq = await gateway.accept.add_files(tenant, batch_id, files, gateway.accept.origin())
+        if not added:
+            await store.discard(packs=False)
     return written(201 if added else 200, FilesAdded(added=added), seq).response()
 
 

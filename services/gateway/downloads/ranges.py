@@ -1,7 +1,7 @@
 """Stored bytes as an answer: with ranges, validators and headers that keep a browser from running them."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -31,9 +31,17 @@ def attachment(name: str) -> str:
 
 
 async def blob_response(
-    request: Request, blobs: Blobs, ref: BlobRef, content_type: str, headers: Mapping[str, str]
+    request: Request,
+    blobs: Blobs,
+    ref: BlobRef,
+    content_type: str,
+    headers: Mapping[str, str],
+    sent: Callable[[int, int], AsyncIterator[bytes | memoryview]] | None = None,
 ) -> Response:
-    """The bytes of a blob, or the range that was asked for; 410 where they are gone."""
+    """The bytes of a blob, or the range that was asked for; 410 where they are gone.
+
+    ``sent`` gives a range of them, by start and length, where they are at hand already.
+    """
     etag = f'"{ref.sha256}"'
     common = {**SAFE_HEADERS, **headers}
     if matches(request.headers.get("if-none-match"), etag):
@@ -46,7 +54,7 @@ async def blob_response(
     common["Content-Length"] = str(length)
     if request.method == "HEAD" or length == 0:
         return Response(b"", status, common, media_type=content_type)
-    body = await started(blobs.stream(ref, start, length))
+    body = sent(start, length) if sent else await started(blobs.stream(ref, start, length))
     return StreamingResponse(body, status, common, media_type=content_type)
 
 

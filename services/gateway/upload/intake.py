@@ -6,7 +6,6 @@ import binascii
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
-from pathlib import Path
 
 import msgspec
 from starlette.requests import Request
@@ -14,11 +13,11 @@ from starlette.requests import Request
 from services.gateway.problems import Busy
 from services.gateway.upload.body import pieces
 from services.gateway.upload.multipart import BadMultipart, boundary_of
-from services.gateway.upload.packing import PUTS_MAX, Received, Spool, Store
+from services.gateway.upload.packing import PUTS_MAX, Received, Store
 from services.gateway.upload.receive import UNTYPED, Form, FormReader, Incoming
 from tanda.domain.errors import Refusal
 from tanda.domain.filetypes import FileType, check, safe_name
-from tanda.ports import Blobs
+from tanda.ports import Blobs, BlobUpload
 from tanda.settings import Settings
 
 _SHA256_BYTES = 32
@@ -36,7 +35,6 @@ class Intake:
         self._puts = asyncio.Semaphore(PUTS_MAX)
         self._active = 0
         self._cleanups: set[asyncio.Task[None]] = set()
-        self.spool = Spool(Path(settings.data) / "spool")
 
     @asynccontextmanager
     async def slot(self) -> AsyncGenerator[None]:
@@ -50,17 +48,17 @@ class Intake:
             self._active -= 1
 
     @asynccontextmanager
-    async def store(self, prefix: str, *, discard: bool) -> AsyncGenerator[Store]:
-        """The objects of one upload; with ``discard`` they are taken back where it fails.
+    async def store(self, prefix: str, *, discard_packs: bool) -> AsyncGenerator[Store]:
+        """The objects of one upload, which are taken back where it fails.
 
-        That is only right where nobody else can have written under the same prefix.
+        Packs only where nobody else can have written under the same prefix.
         """
         pack_bytes = max(self._settings.pack_file_bytes_max, self._settings.pack_bytes // self._active)
-        store = Store(self._blobs, prefix, self.spool, self._puts, pack_bytes)
+        store = Store(self._blobs, prefix, self._puts, pack_bytes)
         try:
             yield store
         except BaseException:
-            cleanup = asyncio.create_task(store.abandon(delete=discard))
+            cleanup = asyncio.create_task(store.abandon(packs=discard_packs))
             self._cleanups.add(cleanup)
             cleanup.add_done_callback(self._cleanups.discard)
             with suppress(asyncio.CancelledError):
@@ -78,8 +76,8 @@ class Intake:
             raise Refusal("bad_multipart", str(error), status=400) from error
         limit = self._settings.upload_bytes_max
         body = pieces(request, self._settings, limit, "upload_too_large", self._grace_s)
-        form = await FormReader(self._settings, self.spool, store).read(body, boundary)
-        await store.release_held(store=(processor or form.field("processor")) in UNTYPED)
+        form = await FormReader(self._settings, store).read(body, boundary)
+        store.release_held(store=(processor or form.field("processor")) in UNTYPED)
         return form
 
     async def file(
@@ -90,22 +88,34 @@ class Intake:
         Where a file with this name is ``known``, by its digest, the bytes are only compared.
         """
         promised = content_digest(request.headers.get("content-digest"))
-        incoming = Incoming(self.spool, self._settings.pack_file_bytes_max, self._settings.file_bytes_max)
-        try:
-            limit = self._settings.file_bytes_max
-            async for piece in pieces(request, self._settings, limit, "file_too_large", self._grace_s):
-                await incoming.write(piece)
-            content, digest = await incoming.close()
-            if promised is not None and promised != digest:
-                raise Refusal("digest_mismatch", "The bytes are not those of the Content-Digest.", status=400)
-            file = _received(request, incoming, name, index, digest)
-            wanted = isinstance(file.verdict, FileType) or processor in UNTYPED
-            if known is None and wanted:
-                await store.add(file, content)
-                await store.finish()
-            return file
-        finally:
-            incoming.abandon()  # what was stored is not in the spool any more
+        large_key = ""
+
+        def wanted(head: bytes) -> bool:
+            verdict = check(name, request.headers.get("content-type"), head, len(head))
+            return known is None and (isinstance(verdict, FileType) or processor in UNTYPED)
+
+        def begin(head: bytes) -> BlobUpload | None:
+            nonlocal large_key
+            if not wanted(head):
+                return None
+            large_key, upload = store.begin()
+            return upload
+
+        limit = self._settings.file_bytes_max
+        incoming = Incoming(self._settings.pack_file_bytes_max, limit, begin)
+        async for piece in pieces(request, self._settings, limit, "file_too_large", self._grace_s):
+            if incoming.write(piece):
+                await incoming.pass_on()
+        content, digest = await incoming.close()
+        if promised is not None and promised != digest:
+            raise Refusal("digest_mismatch", "The bytes are not those of the Content-Digest.", status=400)
+        file = _received(request, incoming, name, index, digest)
+        if large_key:
+            await store.add_large(file, large_key)
+        elif wanted(incoming.head):
+            await store.add(file, content)
+        await store.finish()
+        return file
 
 
 def _received(request: Request, incoming: Incoming, name: str, index: int, digest: str) -> Received:

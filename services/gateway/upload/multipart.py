@@ -6,12 +6,15 @@ from typing import Final
 from urllib.parse import unquote
 
 import msgspec
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-#: A browser sends three headers a part; python-multipart's own defaults are 8 and 4 kB.
+#: A browser sends three headers a part.
 HEADERS_MAX: Final = 8
 HEADER_BYTES_MAX: Final = 4_096
+#: RFC 2046 allows 70.
+BOUNDARY_CHARS_MAX: Final = 256
+#: What may come before the first boundary; no client of today sends anything there.
+PREAMBLE_BYTES_MAX: Final = 64 * 1024
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 
 
@@ -34,103 +37,91 @@ class PartEnd(msgspec.Struct, frozen=True):
 
 Token = PartBegin | PartEnd | bytes
 
+_END = PartEnd()
+
 
 def boundary_of(content_type: str) -> str:
     """The boundary of a Content-Type header; BadMultipart where there is none."""
     kind, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not boundary:
+    boundary = options.get("boundary", "")
+    if kind != "multipart/form-data" or not boundary:
         raise BadMultipart("The Content-Type names no boundary.")
-    return boundary.decode("latin-1")
+    return boundary
 
 
 class MultipartReader:
     """Turns pieces of a body into tokens: ``PartBegin``, bytes of the part, ``PartEnd``."""
 
     def __init__(self, boundary: str) -> None:
-        self._tokens: list[Token] = []
-        self._headers: dict[str, str] = {}
-        self._field = bytearray()
-        self._value = bytearray()
-        self._complete = False
-        self._parser = self._make_parser(boundary)
+        if len(boundary) > BOUNDARY_CHARS_MAX:
+            raise BadMultipart("The multipart boundary is too long.")
+        self._preamble_left: int | None = PREAMBLE_BYTES_MAX
+        try:
+            self._parser = PushMultipartParser(
+                boundary.encode("latin-1"),
+                max_header_count=HEADERS_MAX,
+                max_header_size=HEADER_BYTES_MAX,
+                header_charset="latin-1",  # any byte: what they mean is decided here
+            )
+        except (MultipartError, UnicodeEncodeError) as error:
+            raise BadMultipart(f"The multipart boundary cannot be used: {error}.") from error
 
     def feed(self, chunk: bytes) -> Iterator[Token]:
-        """The tokens that another piece completes, in order."""
-        if self._complete:
-            return iter(())
+        """The tokens that another piece completes, in order; to be taken before the next piece."""
+        if not chunk:
+            return
         try:
-            self._parser.write(chunk)
-        except FormParserError as error:
+            for event in self._parser.parse(chunk):
+                if event is None:
+                    yield _END
+                elif isinstance(event, MultipartSegment):
+                    self._preamble_left = None
+                    yield _begin(event)
+                else:
+                    yield bytes(event)
+        except MultipartError as error:
             raise BadMultipart(f"The multipart body cannot be read: {error}.") from error
-        tokens, self._tokens = self._tokens, []
-        return iter(tokens)
+        self._check_preamble(len(chunk))
 
     def finish(self) -> None:
         """To be called at the body's end; BadMultipart where the closing boundary is missing."""
-        if not self._complete:
-            raise BadMultipart("The multipart body ends before its closing boundary.")
-
-    def _make_parser(self, boundary: str) -> MultipartParser:
-        callbacks = {
-            "on_part_data": self._on_data,
-            "on_part_end": lambda: self._tokens.append(PartEnd()),
-            "on_part_begin": self._headers_clear,
-            "on_header_field": lambda data, start, end: self._field.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-            "on_header_end": self._on_header_end,
-            "on_headers_finished": self._on_headers_finished,
-            "on_end": self._on_end,
-        }
         try:
-            return MultipartParser(
-                boundary,
-                callbacks,  # pyright: ignore[reportArgumentType] - a TypedDict of the library's own
-                max_header_count=HEADERS_MAX,
-                max_header_size=HEADER_BYTES_MAX,
-            )
-        except FormParserError as error:
-            raise BadMultipart(f"The multipart boundary cannot be used: {error}.") from error
+            self._parser.close()
+        except MultipartError as error:
+            raise BadMultipart("The multipart body ends before its closing boundary.") from error
 
-    def _headers_clear(self) -> None:
-        self._headers = {}
-
-    def _on_data(self, data: bytes, start: int, end: int) -> None:
-        self._tokens.append(data[start:end])
-
-    def _on_header_end(self) -> None:
-        name = self._field.decode("latin-1").lower()
-        self._headers[name] = self._value.decode("latin-1").strip()
-        self._field.clear()
-        self._value.clear()
-
-    def _on_headers_finished(self) -> None:
-        disposition = self._headers.get("content-disposition", "")
-        kind, options = parse_options_header(disposition)
-        if kind != b"form-data" or b"name" not in options:
-            raise BadMultipart("A part has no Content-Disposition with a name.")
-        begin = PartBegin(
-            name=_text(options[b"name"]),
-            file_name=_file_name(disposition, options.get(b"filename")),
-            content_type=self._headers.get("content-type"),
-        )
-        self._tokens.append(begin)
-
-    def _on_end(self) -> None:
-        self._complete = True
+    def _check_preamble(self, length: int) -> None:
+        """A body that never comes to a part is not read to its end."""
+        if self._preamble_left is not None:
+            self._preamble_left -= length
+            if self._preamble_left < 0:
+                raise BadMultipart("The multipart body does not begin with its boundary.")
 
 
-def _file_name(disposition: str, plain: bytes | None) -> str | None:
+def _begin(segment: MultipartSegment) -> PartBegin:
+    if not segment.name:
+        raise BadMultipart("A part has no Content-Disposition with a name.")
+    return PartBegin(
+        name=_text(segment.name),
+        file_name=_file_name(segment),
+        content_type=segment.header("Content-Type"),
+    )
+
+
+def _file_name(segment: MultipartSegment) -> str | None:
     """RFC 7578 allows the plain form only; older clients send names with accents in the other one alone."""
-    if plain is not None:
-        return _text(plain)
-    extended = _EXTENDED_NAME.search(disposition)
+    if segment.filename is not None:
+        return _text(segment.filename)
+    extended = _EXTENDED_NAME.search(segment.header("Content-Disposition") or "")
     return unquote(extended[1]) if extended else None
 
 
-def _text(raw: bytes) -> str:
+def _text(raw: str) -> str:
     """Browsers send UTF-8; what is not, is shown as Windows would."""
+    if raw.isascii():
+        return raw
+    octets = raw.encode("latin-1")
     try:
-        return raw.decode()
+        return octets.decode()
     except UnicodeDecodeError:
-        return raw.decode("cp1252", "replace")
+        return octets.decode("cp1252", "replace")

@@ -2,39 +2,27 @@
 
 The object store takes some 1,300 PUTs a second, so that 5,000 files of 10 kB would cost four seconds
 one by one and cost 0.1 s in seven packs. PUTs overlap with the reading of the body, a few at a time;
-who brings more bytes waits, and so does the client.
+who brings more bytes waits, and so does the client. Nothing is written to a disk of ours.
 """
 
 import asyncio
-import contextlib
-import os
 import secrets
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Iterable
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
 
 from tanda.contracts.results import BlobRef
 from tanda.domain.filetypes import FileType, Refusal
-from tanda.ports import Blobs
+from tanda.ports import Blobs, BlobUpload
 
 PUTS_PER_UPLOAD_MAX = 4
 #: Over all uploads of the process; each may hold a pack in memory.
 PUTS_MAX = 16
-#: Hashing and writing to the spool; apart from the object store's threads, which may all be waiting.
-SPOOL_THREADS = 4
 OBJECT_TYPE = "application/octet-stream"
-#: A folder's time is that of its last new or removed file; no upload is silent for so long.
-LEFT_OVER_S = 24 * 3_600.0
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
@@ -52,129 +40,126 @@ class Received(msgspec.Struct, kw_only=True):
     source: BlobRef | None = None
 
 
-class Spool:
-    """This process's folder of files that are too large for memory, and the threads that write there."""
+class _Pack:
+    """Small files that will be one object."""
 
-    def __init__(self, parent: Path) -> None:
-        self._parent = parent
-        self.folder = parent / f"gateway-{os.getpid()}-{secrets.token_hex(4)}"
-        self._threads = ThreadPoolExecutor(SPOOL_THREADS, thread_name_prefix="spool")
-
-    def open(self) -> None:
-        """Makes the folder, and removes those that killed gateways have left long ago."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for folder in self._parent.glob("gateway-*"):
-            with contextlib.suppress(OSError):
-                if folder.stat().st_mtime < time.time() - LEFT_OVER_S:
-                    shutil.rmtree(folder, ignore_errors=True)
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def new_path(self) -> Path:
-        handle, name = tempfile.mkstemp(dir=self.folder)
-        with open(handle, "wb"):  # noqa: PTH123 - a descriptor, not a path
-            return Path(name)
-
-    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+    def __init__(self) -> None:
+        self.files: list[tuple[Received, bytes]] = []
+        self.bytes = 0
 
 
 class Store:
-    """The objects of one upload, put while it is still being read."""
+    """The objects of one upload, put while it is still being read.
 
-    def __init__(
-        self, blobs: Blobs, prefix: str, spool: Spool, puts: asyncio.Semaphore, pack_bytes: int
-    ) -> None:
+    ``held`` files are those of which nobody knows yet whether they are taken: they have objects of their
+    own, which ``release_held`` keeps or drops.
+    """
+
+    def __init__(self, blobs: Blobs, prefix: str, puts: asyncio.Semaphore, pack_bytes: int) -> None:
         self._blobs = blobs
         self._prefix = prefix
-        self._spool = spool
         self._puts = puts
         self._own_puts = asyncio.Semaphore(PUTS_PER_UPLOAD_MAX)
         self._pack_bytes = pack_bytes
-        self._pack: list[tuple[Received, bytes]] = []
-        self._packed_bytes = 0
+        self._packs = {held: _Pack() for held in (False, True)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
-        self._keys: set[str] = set()
+        #: Named after what is in them: a repeated request may have put the very same.
+        self._pack_keys: set[str] = set()
+        #: Named by chance, and known to nobody else.
+        self._uploads: dict[str, BlobUpload] = {}
+        self._held_keys: set[str] = set()
+        self._unwanted: set[str] = set()
         self._promised = False
-        #: Refused files that are kept until the processor is known.
-        self._held: list[tuple[Received, Path]] = []
 
-    async def add(self, file: Received, content: bytes | Path) -> None:
-        """Takes a file's bytes; a path is the store's from now on and is deleted after its PUT."""
-        if isinstance(content, Path):
-            file.source = self._ref(file.sha256, file, 0)
-            await self._start(self._put(file.sha256, content))
-            return
-        if self._packed_bytes + len(content) > self._pack_bytes:
-            await self._flush()
-        self._pack.append((file, content))
-        self._packed_bytes += len(content)
+    async def add(self, file: Received, content: bytes, *, held: bool = False) -> None:
+        """Takes a file that is small enough for a pack."""
+        pack = self._packs[held]
+        if pack.bytes + len(content) > self._pack_bytes:
+            await self._flush(held)
+            pack = self._packs[held]
+        pack.files.append((file, content))
+        pack.bytes += len(content)
 
-    async def hold(self, file: Received, content: bytes | Path) -> None:
-        """Keeps a file on disk until ``release_held``."""
-        path = content if isinstance(content, Path) else self._spool.new_path()
-        if not isinstance(content, Path):
-            await self._spool.run(path.write_bytes, content)
-        self._held.append((file, path))
+    def begin(self, *, held: bool = False) -> tuple[str, BlobUpload]:
+        """A new object for a large file, and its key."""
+        key = f"{self._prefix}{secrets.token_hex(16)}"
+        if held:
+            self._held_keys.add(key)
+        upload = self._uploads[key] = self._blobs.upload(key, content_type=OBJECT_TYPE)
+        return key, upload
 
-    async def release_held(self, *, store: bool) -> None:
-        """The processor is known: stores what was held, or drops it."""
-        while self._held:
-            file, path = self._held.pop()
-            if store:
-                await self.add(file, path)
-            else:
-                remove(path)
+    async def add_large(self, file: Received, key: str) -> None:
+        """Takes a file all of whose bytes were written to the upload of this key."""
+        file.source = BlobRef(key=key, bytes=file.bytes, sha256=file.sha256)
+        await self._start(self._finish_upload(self._uploads[key]))
+
+    def release_held(self, *, store: bool) -> None:
+        """The processor is known: what was held is kept, or dropped."""
+        if not store:
+            self._packs[True] = _Pack()
+            self._unwanted = self._held_keys
 
     async def finish(self) -> None:
         """Returns once every byte is durable."""
-        await self._flush()
+        for held in self._packs:
+            await self._flush(held)
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         self._raise_error()
-        if self._keys:
+        await self._delete(self._unwanted)
+        if self._pack_keys or self._uploads:
             await self._blobs.barrier()
 
     def promise(self) -> None:
         """To be called before events name the objects: a lost answer may hide that they are in the log."""
         self._promised = True
 
-    async def abandon(self, *, delete: bool) -> None:
-        """The upload failed: stops, and with ``delete`` takes back what no event can name."""
-        await self.discard(delete=delete and not self._promised)
+    async def abandon(self, *, packs: bool) -> None:
+        """The upload failed: stops, and takes back what no event can name."""
+        if self._promised:
+            await self._stop()
+        else:
+            await self.discard(packs=packs)
 
-    async def discard(self, *, delete: bool) -> None:
-        """Stops, and with ``delete`` takes back what was put, as far as that goes."""
-        for _, path in self._held:
-            remove(path)
+    async def discard(self, *, packs: bool) -> None:
+        """Stops, and takes back what was put, as far as that goes.
+
+        With ``packs`` those too, which is only right where nobody else can have put the same.
+        """
+        await self._stop()
+        for upload in self._uploads.values():
+            await upload.abort()
+        await self._delete([*self._uploads, *(self._pack_keys if packs else ())])
+
+    async def _stop(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*list(self._tasks), return_exceptions=True)
-        for key in self._keys if delete else ():
+
+    async def _delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
             try:
                 await self._blobs.delete(key)
             except Exception as error:  # it belongs to no batch and costs only its space
                 log.warning("An unused object could not be deleted.", key=key, error=str(error))
                 return
 
-    async def _flush(self) -> None:
-        if not self._pack:
+    async def _flush(self, held: bool) -> None:
+        pack, self._packs[held] = self._packs[held], _Pack()
+        if not pack.files:
             return
-        pack, self._pack, self._packed_bytes = self._pack, [], 0
-        data = b"".join([content for _, content in pack])
-        digest = await self._spool.run(_digest, data)
+        key = f"{self._prefix}{_digest(pack, held)}"
+        if held:
+            self._held_keys.add(key)
         offset = 0
-        for file, content in pack:
-            file.source = self._ref(digest, file, offset)
+        for file, content in pack.files:
+            file.source = BlobRef(key=key, offset=offset, bytes=file.bytes, sha256=file.sha256)
             offset += len(content)
-        pack.clear()
-        await self._start(self._put(digest, data))
-
-    def _ref(self, digest: str, file: Received, offset: int) -> BlobRef:
-        return BlobRef(key=f"{self._prefix}{digest}", offset=offset, bytes=file.bytes, sha256=file.sha256)
+        data = b"".join([content for _, content in pack.files])
+        if key not in self._pack_keys:
+            self._pack_keys.add(key)
+            await self._start(self._put_pack(key, data))
 
     async def _start(self, put: Coroutine[Any, Any, None]) -> None:
         try:
@@ -197,23 +182,16 @@ class Store:
         if self._error is not None:
             raise self._error
 
-    async def _put(self, digest: str, content: bytes | Path) -> None:
-        key = f"{self._prefix}{digest}"
-        try:
-            if key not in self._keys:
-                self._keys.add(key)
-                async with self._puts:
-                    await self._blobs.put(key, content, sha256=digest, content_type=OBJECT_TYPE)
-        finally:
-            if isinstance(content, Path):
-                remove(content)
+    async def _put_pack(self, key: str, data: bytes) -> None:
+        async with self._puts:
+            await self._blobs.put_pack(key, data, content_type=OBJECT_TYPE)
+
+    async def _finish_upload(self, upload: BlobUpload) -> None:
+        async with self._puts:
+            await upload.finish()
 
 
-def remove(path: Path) -> None:
-    """Takes a file out of the spool; one that is gone or cannot be removed is swept at the next start."""
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
-
-
-def _digest(data: bytes) -> str:
-    return sha256(data).hexdigest()
+def _digest(pack: _Pack, held: bool) -> str:
+    """The name of a pack: of what is in it, by its files' digests, which are there already."""
+    members = "".join([f"{file.sha256}{file.bytes}," for file, _ in pack.files])
+    return sha256(f"{'held' if held else ''}{members}".encode()).hexdigest()

@@ -1,19 +1,19 @@
 """Reads a multipart upload: fields into memory, files into the store, all within their limits."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
-from pathlib import Path
-from typing import IO
+from typing import Literal
 
 import msgspec
 
 from services.gateway.problems import InvalidFields
 from services.gateway.upload.body import too_large
-from services.gateway.upload.multipart import BadMultipart, MultipartReader, PartBegin, PartEnd, Token
-from services.gateway.upload.packing import Received, Spool, Store, remove
+from services.gateway.upload.multipart import BadMultipart, MultipartReader, PartBegin
+from services.gateway.upload.packing import Received, Store
 from tanda.domain.errors import Refusal
 from tanda.domain.filetypes import HEAD_BYTES, FileType, check, safe_name
+from tanda.ports import BlobUpload
 from tanda.settings import Settings
 
 #: The fields of a batch beside its files; anything else is an error, never ignored.
@@ -34,8 +34,6 @@ FIELDS = frozenset(
 FILES = "files"
 FIELD_BYTES_MAX = 64 * 1024
 FIELDS_BYTES_MAX = 256 * 1024
-#: Written to the spool in steps of this size, each in a thread.
-SPOOL_STEP_BYTES = 1024**2
 #: Processors without a list of types: they take whatever comes.
 UNTYPED = frozenset({"noop", "http", "llm"})
 
@@ -51,100 +49,83 @@ class Form(msgspec.Struct, kw_only=True):
 
 
 class Incoming:
-    """One file on its way: in memory as long as it may be packed, on disk beyond."""
+    """One file on its way: in memory as long as it may be packed, beyond it into an object of its own."""
 
-    def __init__(self, spool: Spool, memory_max: int, bytes_max: int) -> None:
-        self._spool = spool
+    def __init__(self, memory_max: int, bytes_max: int, begin: Callable[[bytes], BlobUpload | None]) -> None:
+        """``begin`` is asked, with the file's head, for an object; None: the bytes are only looked at."""
         self._memory_max = memory_max
         self._bytes_max = bytes_max
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._digest = sha256()
-        self._path: Path | None = None
-        self._file: IO[bytes] | None = None
+        self._begin = begin
+        self._pieces: list[bytes] = []
+        self.is_large = False
         self.bytes = 0
-        self.head = b""
 
-    async def write(self, piece: bytes) -> None:
-        if len(self.head) < HEAD_BYTES:
-            self.head += piece[: HEAD_BYTES - len(self.head)]
+    def write(self, piece: bytes) -> bool:
+        """Takes a piece. True: it is more than may wait here, so that ``pass_on`` is due."""
         self.bytes += len(piece)
         if self.bytes > self._bytes_max:
             raise too_large("file_too_large", self._bytes_max)
-        self._pending.append(piece)
-        self._pending_bytes += len(piece)
-        if self._pending_bytes > (SPOOL_STEP_BYTES if self._file else self._memory_max):
-            await self._spill()
+        self._pieces.append(piece)
+        return self.bytes > self._memory_max and self.bytes >= HEAD_BYTES
 
-    async def close(self) -> tuple[bytes | Path, str]:
-        """The whole content, in memory or on disk, and its digest."""
-        if self._file is None:
-            data = b"".join(self._pending)
+    async def pass_on(self) -> None:
+        """What waits here goes to the store: from now on it is a large file."""
+        data = self._gathered()
+        if not self.is_large:
+            self.is_large, self.head = True, data[:HEAD_BYTES]
+            self._upload, self._digest = self._begin(self.head), sha256()
+        if self._upload is not None:
+            await self._upload.write(data)
+        else:
             self._digest.update(data)
-            return data, self._digest.hexdigest()
-        await self._spill()
-        self._file.close()
-        assert self._path is not None, "a spooled file has its path"
-        return self._path, self._digest.hexdigest()
 
-    def abandon(self) -> None:
-        """The upload failed: nothing of it stays on disk."""
-        if self._file is not None:
-            self._file.close()
-        if self._path is not None:
-            remove(self._path)
+    async def close(self) -> tuple[bytes, str]:
+        """The content of a small file, and the digest of any."""
+        if self.bytes <= self._memory_max:
+            data = self._gathered()
+            self.head = data[:HEAD_BYTES]
+            return data, sha256(data).hexdigest()
+        if self._pieces:
+            await self.pass_on()
+        return b"", self._upload.sha256 if self._upload else self._digest.hexdigest()
 
-    async def _spill(self) -> None:
-        if self._file is None:
-            self._path = self._spool.new_path()
-            self._file = self._path.open("wb")
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
-        await self._spool.run(_write_hashed, self._file, self._digest, pending)
-
-
-def _write_hashed(file: IO[bytes], digest: "sha256", pending: list[bytes]) -> None:  # pyright: ignore
-    for piece in pending:
-        file.write(piece)
-        digest.update(piece)
+    def _gathered(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class FormReader:
     """Takes the tokens of a multipart body one by one."""
 
-    def __init__(self, settings: Settings, spool: Spool, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
-        self._spool = spool
         self._store = store
         self._part: PartBegin | None = None
         self._value = bytearray()
         self._fields_bytes = 0
         self._incoming: Incoming | None = None
+        #: Where a large file goes, once it has begun.
+        self._large_key: str | None = None
         self.form = Form(fields={}, files=[])
 
     async def read(self, body: AsyncIterator[bytes], boundary: str) -> Form:
-        """The whole form; whatever goes wrong, nothing of it stays in the spool."""
+        """The whole form; what it put is in the store, which takes it back where this fails."""
         try:
             reader = MultipartReader(boundary)
             async with contextlib.aclosing(body):  # pyright: ignore[reportArgumentType]
                 async for piece in body:
                     for token in reader.feed(piece):
-                        await self._take(token)
+                        if isinstance(token, bytes):
+                            if self._data(token) and self._incoming is not None:
+                                await self._incoming.pass_on()
+                        elif isinstance(token, PartBegin):
+                            self._begin(token)
+                        else:
+                            await self._end()
             reader.finish()
         except BadMultipart as error:
             raise Refusal("bad_multipart", str(error), status=400) from error
-        finally:
-            if self._incoming is not None:
-                self._incoming.abandon()
         return self.form
-
-    async def _take(self, token: Token) -> None:
-        match token:
-            case bytes():
-                await self._data(token)
-            case PartBegin():
-                self._begin(token)
-            case PartEnd():
-                await self._end()
 
     def _begin(self, part: PartBegin) -> None:
         self._part = part
@@ -157,9 +138,8 @@ class FormReader:
         if len(self.form.files) >= self._settings.batch_files_max:
             detail = f"A batch takes at most {self._settings.batch_files_max:,} files."
             raise Refusal("too_many_files", detail, status=413)
-        self._incoming = Incoming(
-            self._spool, self._settings.pack_file_bytes_max, self._settings.file_bytes_max
-        )
+        settings = self._settings
+        self._incoming = Incoming(settings.pack_file_bytes_max, settings.file_bytes_max, self._begin_large)
 
     def _begin_field(self, name: str) -> None:
         if name == FILES:
@@ -169,26 +149,24 @@ class FormReader:
         if name in self.form.fields and name != "tags":
             raise InvalidFields((name, "given more than once"))
 
-    async def _data(self, data: bytes) -> None:
+    def _data(self, data: bytes) -> bool:
+        """Bytes of a file or of a field. True: of a file, and they are to be passed on."""
         if self._incoming is not None:
-            await self._incoming.write(data)
-            return
+            return self._incoming.write(data)
         self._value += data
         self._fields_bytes += len(data)
         if len(self._value) > FIELD_BYTES_MAX or self._fields_bytes > FIELDS_BYTES_MAX:
             raise too_large("field_too_large", FIELD_BYTES_MAX)
+        return False
 
     async def _end(self) -> None:
-        part = self._part
+        part, incoming = self._part, self._incoming
         assert part is not None, "a part ends after it began"
-        if self._incoming is None:
+        if incoming is None:
             self._end_field(part.name)
-        elif not part.file_name and self._incoming.bytes == 0:
-            self._incoming = None  # a form's file input that nobody used
-        else:
-            incoming = self._incoming
+        elif part.file_name or incoming.bytes:  # else a form's file input that nobody used
             await self._end_file(part, incoming)
-            self._incoming = None
+        self._incoming = None
 
     def _end_field(self, name: str) -> None:
         try:
@@ -209,13 +187,28 @@ class FormReader:
             verdict=check(name, part.content_type, incoming.head, incoming.bytes),
         )
         self.form.files.append(file)
-        await self._place(file, content)
+        fate = self._fate(file.verdict)
+        if fate == "dropped":
+            return
+        if incoming.is_large:
+            assert self._large_key is not None, "a large file that is not dropped has its object"
+            await self._store.add_large(file, self._large_key)
+        else:
+            await self._store.add(file, content, held=fate == "held")
 
-    async def _place(self, file: Received, content: bytes | Path) -> None:
+    def _begin_large(self, head: bytes) -> BlobUpload | None:
+        """The object for the file that is coming; None where it is refused already."""
+        part = self._part
+        assert part is not None, "a file belongs to a part"
+        fate = self._fate(check(part.file_name or "", part.content_type, head, len(head)))
+        if fate == "dropped":
+            return None
+        self._large_key, upload = self._store.begin(held=fate == "held")
+        return upload
+
+    def _fate(self, verdict: object) -> Literal["kept", "held", "dropped"]:
+        """What becomes of a file's bytes, as far as the fields before it tell."""
         processor = self.form.field("processor")
-        if isinstance(file.verdict, FileType) or processor in UNTYPED:
-            await self._store.add(file, content)
-        elif processor is None:
-            await self._store.hold(file, content)
-        elif isinstance(content, Path):
-            remove(content)
+        if isinstance(verdict, FileType) or processor in UNTYPED:
+            return "kept"
+        return "held" if processor is None else "dropped"

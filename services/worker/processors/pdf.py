@@ -47,7 +47,6 @@ class Pdf:
 
     name = "pdf"
     version = "2"
-    shares_child = True
     accepts = frozenset({"application/pdf"})
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:

@@ -28,6 +28,12 @@ class MemoryBlobs:
         self._modified_ms[key] = time.time_ns() // 1_000_000
         return BlobRef(key=key, bytes=len(content), sha256=sha256)
 
+    async def put_pack(self, key: str, data: bytes, *, content_type: str) -> None:
+        await self.put(key, data, sha256=sha256_of(data).hexdigest(), content_type=content_type)
+
+    def upload(self, key: str, *, content_type: str) -> "MemoryUpload":
+        return MemoryUpload(self, key, content_type)
+
     async def barrier(self) -> None:
         await asyncio.sleep(0)
 
@@ -94,3 +100,32 @@ class MemoryBlobs:
             raise KeyError(f"{ref.key}: gone")
         end = ref.bytes if length is None else min(ref.bytes, start + length)
         return content[ref.offset + start : ref.offset + end]
+
+
+class MemoryUpload:
+    """``ports.BlobUpload``: gathers, and puts at its end."""
+
+    def __init__(self, blobs: MemoryBlobs, key: str, content_type: str) -> None:
+        self._blobs = blobs
+        self._key = key
+        self._content_type = content_type
+        self._content = bytearray()
+
+    @property
+    def bytes_written(self) -> int:
+        return len(self._content)
+
+    @property
+    def sha256(self) -> str:
+        return sha256_of(self._content).hexdigest()
+
+    async def write(self, piece: bytes) -> None:
+        await asyncio.sleep(0)
+        self._content += piece
+
+    async def finish(self) -> BlobRef:
+        content = bytes(self._content)
+        return await self._blobs.put(self._key, content, sha256=self.sha256, content_type=self._content_type)
+
+    async def abort(self) -> None:
+        self._content.clear()

