@@ -1,5 +1,9 @@
 """The composition root: real servers behind the ports, one HTTP server, an end without loose ends."""
 
+import tanda.lean  # noqa: F401
+
+# isort: split
+
 import asyncio
 import signal
 import sys
