@@ -60,7 +60,7 @@ ROOMS: dict[str, Room] = {
     "tanda.settings": Room(
         "The one place that reads the environment.",
         packages=_words("msgspec"),
-        stdlib=PURE | {"os", "pathlib"},
+        stdlib=PURE | {"os", "pathlib", "sys"},
     ),
     "tanda.collector": Room("Sets a process up, and knows nothing of what it does.", stdlib=_words("gc")),
     "tanda.lean": Room(
