@@ -82,7 +82,9 @@ async def measured(data: Path, files: int) -> dict[str, float]:
         await at_rest(stack)
         figures |= await reads(stack)
         figures |= {f"{name}_start_s": await start_s(stack, name) for name in SERVICES}
-        figures["small_batch_ms"] = statistics.median([await small_batch_ms(stack) for _ in range(SMALL_BATCHES)])
+        figures["small_batch_ms"] = statistics.median(
+            [await small_batch_ms(stack) for _ in range(SMALL_BATCHES)]
+        )
         await at_rest(stack)
         figures |= {f"{name}_mb": memory_mb(stack, name) for name in (*SERVICES, *SERVERS)}
         figures |= {f"snapshot_{name}_kb": size for name, size in (await snapshots_kb(stack)).items()}
