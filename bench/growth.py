@@ -1,25 +1,29 @@
-"""What a long log costs: every figure on an empty stack, and on one whose log tells of many finished batches.
+"""What a long log costs: every figure on a young stack, and on one whose log tells of many finished batches.
 
-The batches are written with the log's own API, as they would stand there (their sources archived, their
-results never asked for), to servers alone; the services then start on them, the projector with its bulk build.
+The batches are written with the log's own API to servers alone, as they would stand there (their sources are
+archived, their results were never asked for); the services then start on them, the projector in bulk.
 """
 
 import asyncio
 import json
+import os
+import signal
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 
 from bench.idle import cpu_s, family, pss_mb
 from bench.pipeline import settings
 from tanda.adapters.nats import Connection, connect
+from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e
 from tanda.contracts import ids
 from tanda.contracts.codec import encode
@@ -35,12 +39,16 @@ from tests.running import SERVERS, SERVICES, Running, running
 BATCH_FILES = 100
 #: So many batches fit one atomic append; their events lie this far back.
 APPEND_BATCHES = 4
+#: The young stack's log: as many batches as a page of the list shows, so that the pages are alike.
+YOUNG_FILES = 5_000
 DAYS = 30
 TENANT = "default"
 ORIGIN = Origin(source="/bench/growth")
 SHA = "0" * 64
-RESULT = encode({"kind": "table", "rows": 12, "columns": [{"name": n, "type": "text"} for n in "abcdefgh"]})
-RESULT_SHA = sha256(RESULT).hexdigest()
+RESULT = msgspec.Raw(
+    encode({"kind": "table", "rows": 12, "columns": [{"name": n, "type": "text"} for n in "abcdefgh"]})
+)
+RESULT_SHA = sha256(bytes(RESULT)).hexdigest()
 CALLS = 200
 SMALL_BATCHES = 20
 BODY = b"a,b\n1,2\n"
@@ -49,26 +57,32 @@ WAIT_S = 3_600.0
 
 
 async def run(files: int) -> dict[str, dict[str, float]]:
-    """Every figure as ``{"empty": …, "grown": …, "ratio": …}``."""
+    """Every figure as ``{"young": …, "grown": …, "ratio": …}``."""
     with tempfile.TemporaryDirectory(prefix="tanda-growth-") as folder:
         Path(folder).chmod(0o711)
-        empty = await measured(Path(folder) / "empty", 0)
+        young = await measured(Path(folder) / "young", YOUNG_FILES)
         grown = await measured(Path(folder) / "grown", files)
     return {
         name: {
-            "empty": round(empty[name], 2), "grown": round(grown[name], 2),
-            "ratio": round(grown[name] / empty[name], 2) if empty[name] else 0.0,
+            "young": round(young[name], 2), "grown": round(grown[name], 2),
+            "ratio": round(grown[name] / young[name], 2) if young[name] else 0.0,
         }
-        for name in empty
+        for name in young
     }  # fmt: skip
 
 
 async def measured(data: Path, files: int) -> dict[str, float]:
     """All figures of one stack with so many files in its log."""
     async with servers(data) as three:
-        connection = await connect(from_environment({**three.env, "TANDA_DATA": str(data)}), "bench")
+        env = {
+            **three.env,
+            "TANDA_DATA": str(data),
+            "TANDA_APPEND_TIMEOUT_S": "60",
+            "TANDA_PATIENCE_S": "300",
+        }
+        connection = await connect(from_environment(env), "bench")
         begun = time.perf_counter()
-        await fill(connection, max(files, BATCH_FILES))
+        await fill(connection, files)
         say(f"{files} files written in {time.perf_counter() - begun:.0f} s")
         await connection.close()
     begun = time.perf_counter()
@@ -154,7 +168,7 @@ def queued(index: int, ref: BlobRef) -> e.FileQueued:
 def completed(at_ms: int) -> e.FileCompleted:
     return e.FileCompleted(
         attempt=1, processor="noop", processor_version="1", duration_ms=3, result_sha256=RESULT_SHA,
-        result_bytes=len(RESULT), result=RESULT, previous="queued", started_at=rfc3339(at_ms),
+        result_bytes=len(bytes(RESULT)), result=RESULT, previous="queued", started_at=rfc3339(at_ms),
     )  # fmt: skip
 
 
@@ -224,20 +238,12 @@ async def snapshot(http: httpx2.AsyncClient) -> None:
 async def start_s(stack: Running, name: str) -> float:
     """From the end of a service, by SIGTERM, until a batch goes through its successor."""
     begun = time.perf_counter()
-    await asyncio.to_thread(terminate, stack, name)
+    (pid,) = stack.facts()["pids"][name]
+    os.kill(pid, signal.SIGTERM)
+    await stack.until(lambda: pid not in stack.facts()["pids"][name], WAIT_S)
     await stack.until(stack.is_ready, WAIT_S)
     await small_batch_ms(stack)
     return time.perf_counter() - begun
-
-
-def terminate(stack: Running, name: str) -> None:
-    import os
-    import signal
-
-    pid = stack.facts()["pids"][name][0]
-    os.kill(pid, signal.SIGTERM)
-    while pid in stack.facts()["pids"][name]:
-        time.sleep(0.01)
 
 
 async def small_batch_ms(stack: Running) -> float:
@@ -251,8 +257,6 @@ async def small_batch_ms(stack: Running) -> float:
 
 
 async def snapshots_kb(stack: Running) -> dict[str, float]:
-    from tanda.adapters.s3 import S3Blobs
-
     facts = stack.facts()["s3"]
     env = {f"TANDA_S3_{key.upper()}": value for key, value in facts.items()}
     async with opened(S3Blobs(from_environment({**env, "TANDA_DATA": str(stack.data)}))) as blobs:
@@ -265,7 +269,7 @@ async def snapshots_kb(stack: Running) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def opened(blobs: Any) -> AsyncIterator[Any]:
+async def opened(blobs: Any) -> AsyncGenerator[Any]:
     try:
         yield blobs
     finally:
