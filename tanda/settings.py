@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     uploads_concurrent_max: int = 64
 
     # -- live
-    sse_clients_max: int = 2_000
+    sse_clients_max: int = 5_000
     sse_queue_events_max: int = 2_000
     sse_ping_s: float = 15.0
     #: A client further behind than this gets a fresh snapshot instead of every event.

@@ -3,7 +3,7 @@
 Exit code 0 after SIGTERM; 3 where the log is damaged, since going on would build on a lie.
 """
 
-import tanda.lean  # noqa: F401
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # isort: split
 

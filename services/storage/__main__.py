@@ -1,6 +1,6 @@
 """The storage service: builds results, archives sources. The composition root."""
 
-import tanda.lean  # noqa: F401
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # isort: split
 

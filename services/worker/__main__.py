@@ -1,6 +1,6 @@
 """The worker: a scheduler that may lead, and runners. The composition root."""
 
-import tanda.lean  # noqa: F401
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # isort: split
 

@@ -3,7 +3,7 @@
 0 is done, 1 is failed (the reason on stderr, in one line), 2 is wrong usage.
 """
 
-import tanda.lean  # noqa: F401
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # isort: split
 
