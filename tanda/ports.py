@@ -195,6 +195,10 @@ class Blobs(Protocol):
         """The same into a file, for bytes of any length."""
         ...
 
+    async def fetch_many(self, wanted: Sequence[tuple[BlobRef, Path]]) -> list[bool]:
+        """Small pieces into a file each, in few requests; False for one that is gone or damaged."""
+        ...
+
     def stream(self, ref: BlobRef, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """A range of the bytes in pieces, unchecked. KeyError where they are gone."""
         ...

@@ -18,13 +18,14 @@ import uvloop
 from services.worker.outcomes import Outcomes
 from services.worker.outside import Http, Llm
 from services.worker.runner import Runner
-from services.worker.sandbox import Sandbox, installed_processors
+from services.worker.sandbox.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import Scheduler
+from services.worker.sharing import Sharing
 from tanda import telemetry
 from tanda.adapters.nats import Connection, connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.collector import relax_collector
-from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, provider_lane
+from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, LANE_SMALL, provider_lane
 from tanda.domain.errors import LogDamaged
 from tanda.settings import Settings, from_environment, http_endpoints, providers
 
@@ -81,12 +82,14 @@ async def _work(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
         board=connection.board, blobs=blobs, settings=settings, name=name, lanes=lanes(sandbox),
     )  # fmt: skip
-    limits = {LANE_DEFAULT: settings.slots, LANE_QUICK: settings.work_group_max * GROUPS_AT_ONCE}
+    limits = {LANE_SMALL: settings.slots, LANE_DEFAULT: settings.slots}
+    limits[LANE_QUICK] = settings.work_group_max * GROUPS_AT_ONCE
     limits |= {provider_lane(one): CALLS_AT_ONCE_MAX for one in sorted(providers(settings))}
     runners = [
         Runner(
             log=connection.log, work=connection.work, outcomes=outcomes, settings=settings,
             name=name, lane=lane, limit=limit, group=settings.work_group_max,
+            sharing=Sharing(sandbox.together) if lane in (LANE_SMALL, LANE_DEFAULT) else None,
         )
         for lane, limit in limits.items()
     ]  # fmt: skip

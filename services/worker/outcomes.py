@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from services.worker.outside import Call, Outside
-from services.worker.sandbox import Job, Sandbox
+from services.worker.sandbox.sandbox import Job, Sandbox
 from tanda.contracts import commands as c
 from tanda.contracts.codec import encode
 from tanda.contracts.events import NO_RESULT
@@ -33,7 +33,7 @@ from tanda.contracts.results import (
     StoredArtifact,
 )
 from tanda.contracts.times import epoch_ms, rfc3339
-from tanda.contracts.work import LANE_QUICK, WorkItem, lane_provider
+from tanda.contracts.work import WorkItem, lane_provider
 from tanda.domain.callback import Named, make_token, token_sha256
 from tanda.domain.errors import Unavailable
 from tanda.domain.retries import PROVIDER_CODES, PROVIDER_DELAYS_S, RETRY_AFTER_S_MAX, decide_retry
@@ -43,6 +43,9 @@ from tanda.settings import Settings
 _log = structlog.get_logger("tanda.runner")
 
 _JSON = "application/json"
+_MISSING = Failure(
+    code="source_missing", message="The stored file is gone or damaged; upload it again.", retryable=True
+)
 #: Between two tries on a server that does not answer; each try has its own patience.
 TROUBLE_WAIT_S = 1.0
 
@@ -67,9 +70,10 @@ class Outcomes:
         self._outside = outside
         self._queue = queue
 
-    def quick(self, lane: str) -> bool:
-        """Whether a lane's work is so cheap that it goes in groups."""
-        return lane == LANE_QUICK
+    def quick(self, item: WorkItem) -> bool:
+        """Whether an item is so cheap that it goes in groups."""
+        known = self._sandbox.known.get(item.processor)
+        return known is not None and known.trusted
 
     def version(self, processor: str) -> str:
         """A processor's version; "0" for one that this worker does not have."""
@@ -77,22 +81,35 @@ class Outcomes:
         return known.version if known else "0"
 
     async def of(self, items: Sequence[WorkItem]) -> list[c.Command]:
-        """One command for each item, in their order."""
-        if all(self.quick(item.lane) for item in items):
+        """One command for each item, in their order; several that are not quick share a child."""
+        if len(items) == 1 or all(map(self.quick, items)):
             return [await self._one(item) for item in items]  # a task each would cost more than the work
-        return await asyncio.gather(*map(self._one, items))
+        return await self._together(items)
 
     async def _one(self, item: WorkItem) -> c.Command:
         begun = time.perf_counter()
         token = make_token(Named(item.tenant, item.batch_id, item.file_id, item.attempt), token_urlsafe(32))
         outcome = await self._patiently(item, lambda: self._process(item, token))
-        duration_ms = round((time.perf_counter() - begun) * 1000)
+        return await self._command(item, outcome, token, round((time.perf_counter() - begun) * 1000))
+
+    async def _together(self, items: Sequence[WorkItem]) -> list[c.Command]:
+        """Of files that share a child nobody knows how long each took: all get the same share."""
+        begun = time.perf_counter()
+        outcomes = await self._patiently(items[0], lambda: self._process_together(items))
+        share_ms = round((time.perf_counter() - begun) * 1000 / len(items))
+        return await asyncio.gather(
+            *(self._command(item, one, "", share_ms) for item, one in zip(items, outcomes, strict=True))
+        )
+
+    async def _command(
+        self, item: WorkItem, outcome: Result | Failure | Pending, token: str, duration_ms: int
+    ) -> c.Command:
         if isinstance(outcome, Failure):
             return await self._failed(item, outcome, duration_ms)
         if isinstance(outcome, Pending):
             deadline = rfc3339(int((self._clock() + outcome.deadline_s) * 1000))
             return c.AwaitFile(token_sha256=token_sha256(token), deadline=deadline)
-        if not self.quick(item.lane):
+        if not self.quick(item):
             _log.info("completed", batch=item.batch_id, file=item.file_id, attempt=item.attempt,
                       duration_ms=duration_ms)  # fmt: skip
         return await self._patiently(item, lambda: self._completed(item, outcome, duration_ms))
@@ -119,8 +136,7 @@ class Outcomes:
                 return await outside.call(self._call(item, token))
             return await self._process_here(item)
         except KeyError:
-            message = "The stored file is gone or damaged; upload it again."
-            return Failure(code="source_missing", message=message, retryable=True)
+            return _MISSING
 
     async def _process_here(self, item: WorkItem) -> Result | Failure:
         known = self._sandbox.known.get(item.processor)
@@ -132,6 +148,17 @@ class Outcomes:
             return await self._sandbox.run(_job(item, path))
         finally:
             path.unlink(missing_ok=True)
+
+    async def _process_together(self, items: Sequence[WorkItem]) -> list[Result | Failure]:
+        paths = [self._spool / token_hex(8) for _ in items]
+        try:
+            there = await self._blobs.fetch_many([(i.source, p) for i, p in zip(items, paths, strict=True)])
+            jobs = [_job(i, p) for i, p, found in zip(items, paths, there, strict=True) if found]
+            outcomes = iter(await self._sandbox.run_shared(jobs))
+            return [next(outcomes) if found else _MISSING for found in there]
+        finally:
+            for path in paths:
+                path.unlink(missing_ok=True)
 
     async def _wait_out_brake(self, lane: str) -> None:
         """A file that was taken just before another's 429 keeps its place, and is not sent meanwhile."""

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from services.worker.outcomes import Outcomes
+from services.worker.sharing import Sharing
 from tanda.contracts import commands as c
 from tanda.contracts.envelope import NewEvent, Origin, new_event
 from tanda.contracts.events import Event
@@ -57,11 +58,15 @@ class Run:
 
 
 class Runner:
-    """Runs one lane of the work queue: ``limit`` files at once, taken ``group`` at a time at most."""
+    """Runs one lane of the work queue: ``limit`` files at once, taken ``group`` at a time at most.
+
+    With ``sharing``, files that share a child count as one.
+    """
 
     def __init__(
         self, *, log: Log, work: WorkQueue, outcomes: Outcomes, settings: Settings, name: str, lane: str,
-        limit: int, group: int | None = None, clock: Callable[[], float] = time.time,
+        limit: int, group: int | None = None, sharing: Sharing | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._log = log
         self._work = work
@@ -70,6 +75,7 @@ class Runner:
         self._name = name
         self._lane = lane
         self._group = group or limit
+        self._sharing = sharing
         self._clock = clock
         self._origin = Origin(source=f"/worker/{name}")
         self._limit = limit
@@ -84,14 +90,13 @@ class Runner:
                 self._freed.clear()
                 await self._freed.wait()
             try:
-                room = min(self._free, self._group)
-                deliveries = await self._work.take(self._lane, room, TAKE_WAIT_S)
+                room = self._sharing.room(self._free) if self._sharing else self._free
+                deliveries = await self._work.take(self._lane, min(room, self._group), TAKE_WAIT_S)
             except Unavailable as error:
                 _log.warning("the work queue does not answer", lane=self._lane, error=str(error))
                 await asyncio.sleep(TROUBLE_WAIT_S)
                 continue
-            if deliveries:
-                self._spawn(deliveries)
+            await self._spawn(deliveries)
 
     @property
     def _busy(self) -> int:
@@ -106,16 +111,27 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    def _spawn(self, deliveries: Sequence[Delivery]) -> None:
-        """Files that need a sandbox run each for itself; the quick lane goes as one group."""
-        groups = [deliveries] if self._outcomes.quick(self._lane) else [[one] for one in deliveries]
-        for group in groups:
-            self._free -= len(group)
-            task = asyncio.create_task(self._guard(group, self._busy))
+    async def _spawn(self, deliveries: Sequence[Delivery]) -> None:
+        """A task for each group; what finds no room after all is given back."""
+        for group in self._groups(deliveries):
+            size = len(group) if self._sharing is None else 1
+            if size > self._free:
+                await asyncio.gather(*(one.give_back(0.0) for one in group))
+                continue
+            self._free -= size
+            task = asyncio.create_task(self._guard(group, size, self._busy))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, group: Sequence[Delivery], slot: int) -> None:
+    def _groups(self, deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
+        """Quick work goes as one group, an outside provider's files each for itself."""
+        if self._sharing is not None:
+            return self._sharing.groups([(one.item, one) for one in deliveries], self._free)
+        if deliveries and all(self._outcomes.quick(one.item) for one in deliveries):
+            return [list(deliveries)]
+        return [[one] for one in deliveries]
+
+    async def _guard(self, group: Sequence[Delivery], size: int, slot: int) -> None:
         """Frees the slots whatever happens; a server's absence is no fault of the file."""
         try:
             await self.handle(group, slot)
@@ -128,7 +144,7 @@ class Runner:
         except Exception:
             _log.exception("a runner failed; its files will come again", files=len(group))
         finally:
-            self._free += len(group)
+            self._free += size
             self._freed.set()
 
     async def handle(self, deliveries: Sequence[Delivery], slot: int = 1) -> None:
@@ -152,11 +168,9 @@ class Runner:
         A start that is told late does not count a lost worker; so only what nobody has lost yet goes that
         way, and only work of our own that takes no time.
         """
-        if not self._outcomes.quick(self._lane):
-            return [], runs
-        return [run for run in runs if run.delivery.is_first], [
-            run for run in runs if not run.delivery.is_first
-        ]
+        quick = [run.delivery.is_first and self._outcomes.quick(run.item) for run in runs]
+        at_once = [run for run, so in zip(runs, quick, strict=True) if so]
+        return at_once, [run for run, so in zip(runs, quick, strict=True) if not so]
 
     async def _began(
         self, results: Sequence[tuple[Run, c.Command]], begun_at: str
@@ -207,7 +221,7 @@ class Runner:
     def _begin(self, run: Run, new: NewEvent, seq: int) -> None:
         run.advance(new.event, seq)
         run.started_at = self._clock()
-        if self._outcomes.quick(self._lane):
+        if self._outcomes.quick(run.item):
             return  # thousands a second, of no interest one by one
         _log.info(
             "processing started", batch=run.item.batch_id, file=run.item.file_id, attempt=run.item.attempt,

@@ -18,7 +18,7 @@ from tanda.contracts.envelope import NewEvent, Origin, Recorded, new_event
 from tanda.contracts.results import FileError
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import rfc3339
-from tanda.contracts.work import LANE_DEFAULT, SchedulerStatus, provider_lane
+from tanda.contracts.work import LANE_DEFAULT, LANE_SMALL, SchedulerStatus, provider_lane
 from tanda.domain import batch as batch_aggregate
 from tanda.domain import file as file_aggregate
 from tanda.domain.errors import StateForbids, Unavailable
@@ -47,14 +47,18 @@ TICK_S = 0.5
 WINDOW_CALLS = 2
 #: Released beyond as many as are worked on, so that a runner that is free finds work at once.
 AHEAD_FILES = 8
+#: A batch of no more files has a lane without large ones.
+SMALL_FILES = 16
 TROUBLE_WAIT_S = 0.5
 
 
 class Fold:
     """``FairScheduler`` as the follower drives it; every chunk of news wakes the release."""
 
-    def __init__(self, lanes: Mapping[str, str], providers: Collection[str], provider_limit: int) -> None:
-        self._given = (lanes, providers, provider_limit)
+    def __init__(
+        self, lanes: Mapping[str, str], providers: Collection[str], provider_limit: int, small_files: int = 0
+    ) -> None:
+        self._given = (lanes, providers, provider_limit, small_files)
         self.fair = FairScheduler(*self._given)
         self.news = asyncio.Event()
 
@@ -74,7 +78,8 @@ class Scheduler:
 
     def __init__(
         self, *, log: Log, work: WorkQueue, timers: Timers, lease: Lease, board: Board, blobs: Blobs,
-        settings: Settings, name: str, lanes: Mapping[str, str], clock: Callable[[], float] = time.time,
+        settings: Settings, name: str, lanes: Mapping[str, str], small_files: int = SMALL_FILES,
+        clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._log = log
         self._work = work
@@ -85,6 +90,7 @@ class Scheduler:
         self._settings = settings
         self._name = name
         self._lanes = lanes
+        self._small_files = small_files
         self._providers = providers(settings)
         self._clock = clock
         self._origin = Origin(source=f"/scheduler/{name}")
@@ -129,7 +135,7 @@ class Scheduler:
 
     async def lead(self) -> None:
         """Folds the log and releases; ends only by an error or by being cancelled."""
-        fold = Fold(self._lanes, self._providers, self._settings.provider_limit)
+        fold = Fold(self._lanes, self._providers, self._settings.provider_limit, self._small_files)
         follower = Follower(self._log, Snapshots(self._blobs, "scheduler"), fold, self._settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(follower.run())
@@ -183,7 +189,7 @@ class Scheduler:
             await self._do(due, now_ms)
 
     def _all_lanes(self) -> list[str]:
-        own = [LANE_DEFAULT, *self._lanes.values()]
+        own = [LANE_SMALL, LANE_DEFAULT, *self._lanes.values()]
         return list(dict.fromkeys([*own, *(provider_lane(one) for one in sorted(self._providers))]))
 
     def _window(self, fair: FairScheduler, lane: str) -> int:

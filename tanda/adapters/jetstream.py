@@ -7,6 +7,7 @@ read, and if its id is ours, we had already written it.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ _INCOMPLETE = (10175, 10176, 10210)
 _NAME_IN_USE = 10058
 _NO_MESSAGE = "404"
 _END_OF_BATCH = "204"
+#: What the server adds to a message that is read directly.
+_PLACE = re.compile(rb"\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: (\d+)\r\n")
 
 
 def events_config(settings: Settings) -> dict[str, Any]:
@@ -247,7 +250,8 @@ class JetStreamLog:
         message = await request(self._client, f"$JS.API.DIRECT.GET.{STREAM}", msgspec.json.encode(query))
         if (message.headers or {}).get("Status") == _NO_MESSAGE:
             return None
-        return _from_direct(message.headers or {}, message.data)
+        headers = message.headers or {}
+        return to_recorded(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, message.data)
 
     async def position(self) -> int:
         return (await self.facts())["last_seq"]
@@ -333,11 +337,12 @@ class _ChunkAnswer:
         self.end: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
 
     def take(self, frame: Frame) -> None:
-        headers = parse_headers(frame.headers)
-        if "Status" not in headers:
-            self.chunk.append(_from_direct(headers, frame.data))
+        place = _PLACE.search(frame.headers)
+        if place is not None:
+            subject, seq = place.groups()
+            self.chunk.append(to_recorded(subject.decode(), int(seq), frame.headers, frame.data))
         elif not self.end.done():
-            self.end.set_result(headers)
+            self.end.set_result(parse_headers(frame.headers))
 
 
 def _headers(event: NewEvent) -> dict[str, str]:
@@ -346,7 +351,3 @@ def _headers(event: NewEvent) -> dict[str, str]:
     if event.expected_seq != FOLLOWS:
         headers["Nats-Expected-Last-Subject-Sequence"] = str(event.expected_seq)
     return headers
-
-
-def _from_direct(headers: Mapping[str, str], data: bytes) -> Recorded:
-    return to_recorded(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, data)

@@ -6,6 +6,7 @@ while the reader works; the reader's pace bounds what is in memory.
 """
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -20,11 +21,10 @@ from tanda.adapters.nats_connection import (
     EventClient,
     Frame,
     api,
-    parse_event_headers,
     parse_headers,
     send,
 )
-from tanda.contracts.envelope import Recorded, from_headers
+from tanda.contracts.envelope import HEADER_NAMES, Recorded, from_headers, from_values
 from tanda.domain.errors import LogDamaged, Unavailable
 
 _log = structlog.get_logger("tanda.log")
@@ -43,12 +43,28 @@ _HEARTBEAT = "100"
 #: JetStream's error code.
 _NO_STREAM = 10059
 
+#: An event's headers as our own writers write them: several times as fast as taking them apart.
+_OWN_FORM = re.compile(
+    r"NATS/1\.0\r\nce-specversion: [^\r]*\r\n"
+    + "".join(rf"{name}: ([^\r]*)\r\n" for name in HEADER_NAMES[:4])
+    + "".join(rf"(?:{name}: ([^\r]*)\r\n)?" for name in HEADER_NAMES[4:])
+    + r"(?:Nats-|\r\n)"
+)
+
 AnchorCheck = Callable[[int, str | None], Awaitable[None]]
 
 
-def to_recorded(subject: str, seq: int, headers: Mapping[str, str], data: bytes) -> Recorded:
-    """A message of the log as an event; LogDamaged where it is none of ours."""
+def to_recorded(subject: str, seq: int, headers: bytes | Mapping[str, str], data: bytes) -> Recorded:
+    """A message of the log as an event, its headers as they are on the wire or taken apart.
+
+    LogDamaged where it is none of ours.
+    """
     try:
+        if isinstance(headers, bytes):
+            own = _OWN_FORM.match(headers.decode("utf-8", "replace"))
+            if own is not None:
+                return from_values(subject, seq, own.groups(), data)
+            headers = parse_headers(headers)
         return from_headers(subject, seq, headers, data)
     except (KeyError, ValueError) as error:
         raise LogDamaged(f"the message at {seq} is no event: {error}") from error
@@ -192,7 +208,7 @@ class Follower:
             self._consumer_seq = consumer_seq
             if seq != self._seq + 1:
                 raise LogDamaged(f"the log has no event at {self._seq + 1}; the next one is at {seq}")
-            record = to_recorded(subject, seq, parse_event_headers(headers), data)
+            record = to_recorded(subject, seq, headers, data)
             chunk.append(record)
             self._seq = seq
             self._anchor = record.id

@@ -15,6 +15,8 @@ from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import ProtocolError
+from nats.protocol.parser import Parser
 
 from tanda.domain.errors import Unavailable
 
@@ -26,6 +28,8 @@ RECONNECT_WAIT_S = 0.2
 CONNECT_TIMEOUT_S = 2
 #: What may wait for the socket: an atomic chunk of 1,000 events of the largest size fits.
 PENDING_BYTES_MAX = 64 * 1024**2
+#: No message is as long; a stream in which none ends is not NATS.
+_UNFINISHED_BYTES_MAX = 80 * 1024**2
 #: A JetStream API call that takes longer has no server behind it.
 API_TIMEOUT_S = 3.0
 
@@ -53,17 +57,60 @@ class Frame(NamedTuple):
     data: bytes
 
 
+class FrameParser(Parser):
+    """Cuts the stream into messages; those for listeners it hands over, the rest is nats-py's to parse."""
+
+    def __init__(self, client: Client, listeners: Mapping[int, Callable[[Frame], None]]) -> None:
+        super().__init__(client)
+        self._listeners = listeners
+
+    def reset(self) -> None:
+        super().reset()
+        self._rest = b""
+
+    async def parse(self, data: bytes = b"") -> None:
+        stream = self._rest + data
+        self._rest = b""
+        at = 0
+        while (found := stream.find(b"\r\n", at)) >= 0:
+            end = found + 2
+            if stream.startswith((b"MSG ", b"HMSG "), at):
+                words = stream[at:found].split()
+                body, end = end, end + int(words[-1]) + 2
+                if end > len(stream):
+                    break
+                take = self._listeners.get(int(words[2]))
+                if take is not None:
+                    take(_frame(words, stream[body : end - 2]))
+                    at = end
+                    continue
+            await super().parse(stream[at:end])
+            at = end
+        self._rest = stream[at:]
+        if len(self._rest) > _UNFINISHED_BYTES_MAX:
+            raise ProtocolError("nats: a message without an end")
+
+
+def _frame(words: list[bytes], body: bytes) -> Frame:
+    """``[H]MSG <subject> <sid> [reply] [bytes of headers] <bytes>`` and what follows it."""
+    with_headers = words[0] == b"HMSG"
+    reply = words[3].decode() if len(words) == (6 if with_headers else 5) else ""
+    cut = int(words[-2]) if with_headers else 0
+    return Frame(words[1].decode(), reply, body[:cut], body[cut:])
+
+
 class EventClient(Client):
     """nats-py, with a short way for readers of many messages.
 
-    For each message nats-py looks at every character of every header name, builds an object, and wakes a
-    task through a queue. A reader that has a function of its own for an inbox (``listen``) gets its
-    messages parsed once and handed over at once; replaying a log is twice as fast for it.
+    For each message nats-py matches several patterns, looks at every character of every header name, builds
+    an object, and wakes a task through a queue. A reader that has a function of its own for an inbox
+    (``listen``) gets its messages parsed once and handed over at once; it reads a log three times as fast.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._listeners: dict[int, Callable[[Frame], None]] = {}
+        self._ps = FrameParser(self, self._listeners)
         #: Called after every reconnect: what was asked of the server before may be forgotten.
         self.reconnected: list[Callable[[], None]] = []
 
@@ -78,15 +125,6 @@ class EventClient(Client):
         self._listeners.pop(subscription._id, None)  # pyright: ignore[reportPrivateUsage]
         with suppress(nats_errors.Error, OSError):
             await subscription.unsubscribe()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        take = self._listeners.get(sid)
-        if take is None:
-            return await super()._process_msg(sid, subject, reply, data, headers)
-        self.stats["in_msgs"] += 1
-        self.stats["in_bytes"] += len(data)
-        take(Frame(subject.decode(), reply.decode(), headers or b"", data))
-        return None
 
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
@@ -114,16 +152,6 @@ def header_block(headers: Mapping[str, str]) -> bytes | None:
     if text.count("\n") != len(headers) - 1 or text.count("\r") != len(headers) - 1:
         return None
     return f"{_VERSION_LINE}\r\n{text}\r\n\r\n".encode()
-
-
-def parse_event_headers(block: bytes) -> dict[str, str]:
-    """The attributes of an event; what the log protocol wrote after them (``Nats-…``) is left out."""
-    lines = block.partition(b"\r\nNats-")[0].decode("utf-8", "replace").split("\r\n")
-    try:
-        headers = dict([line.split(": ", 1) for line in lines[1:]])
-    except ValueError:  # another writer's form
-        return parse_headers(block)
-    return headers if "ce-id" in headers else parse_headers(block)
 
 
 def parse_headers(block: bytes) -> dict[str, str]:

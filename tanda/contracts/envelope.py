@@ -4,7 +4,7 @@ Binary: attributes are ``ce-`` headers, the event's JSON is the message. ``Nats-
 id, so that the log drops a repeated publish by itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -16,6 +16,13 @@ from tanda.contracts.subjects import parse_event_subject
 from tanda.contracts.times import rfc3339
 
 SPEC_VERSION = "1.0"
+
+#: An event's headers behind ``ce-specversion``, in the order in which they are written; the first four
+#: are always there.
+HEADER_NAMES = (
+    "ce-id", "ce-type", "ce-source", "ce-time", "ce-cause", "ce-command", "ce-actor", "traceparent",
+)  # fmt: skip
+_NEEDED = 4
 
 #: As ``expected_seq``: the event follows another on the same subject within one append, which is
 #: atomic, so that the first one's expectation covers both.
@@ -126,24 +133,33 @@ def to_headers(new: NewEvent) -> dict[str, str]:
 
 def from_headers(subject: str, seq: int, headers: Mapping[str, str], data: bytes) -> Recorded:
     """A message of the log as an event; ValueError (or its msgspec kin) where it is none of ours."""
+    needed = [headers[name] for name in HEADER_NAMES[:_NEEDED]]
+    return from_values(subject, seq, (*needed, *map(headers.get, HEADER_NAMES[_NEEDED:])), data)
+
+
+def from_values(subject: str, seq: int, values: Sequence[str | None], data: bytes) -> Recorded:
+    """The same from the values of ``HEADER_NAMES``, in that order."""
     tenant, batch_id, file_id = parse_event_subject(subject)
-    kind = headers["ce-type"]
-    cause = headers.get("ce-cause")
+    event_id, kind, source, time, cause, command, actor, traceparent = values
+    assert event_id is not None
+    assert kind is not None
+    assert source is not None
+    assert time is not None
     return Recorded(
         seq=seq,
         subject=subject,
-        id=headers["ce-id"],
+        id=event_id,
         type=kind,
-        time=headers["ce-time"],
-        source=headers["ce-source"],
+        time=time,
+        source=source,
         tenant=tenant,
         batch_id=batch_id,
         file_id=file_id,
         event=decode_event(kind, data),
         cause=int(cause) if cause else None,
-        command=headers.get("ce-command"),
-        actor=headers.get("ce-actor"),
-        traceparent=headers.get("traceparent"),
+        command=command,
+        actor=actor,
+        traceparent=traceparent,
     )
 
 

@@ -123,5 +123,7 @@ class Processor(Protocol):
     version: str
     #: Canonical content types, or empty for any.
     accepts: frozenset[str]
+    # A class may also say ``shares_child = True``: small files of one batch may be processed one after the
+    # other by one object in one process, so that nothing of a file may be left in it for the next one.
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure: ...

@@ -6,8 +6,10 @@ import msgspec
 
 from tanda.contracts.results import BlobRef
 
-#: The one lane that processors without an outside provider share.
+#: The lane that processors without an outside provider share.
 LANE_DEFAULT = "main"
+#: The lane of small batches, whatever their processors: nothing of a large one is before them.
+LANE_SMALL = "small"
 #: The lane of work so cheap that runners take it in groups.
 LANE_QUICK = "quick"
 #: The lane of an outside provider is this and its name.

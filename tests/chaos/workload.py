@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from tanda.client import Client
+from tanda.client import Client, TandaProblem, TandaUnreachable
 from tanda.client.uploads import STILL_RUNNING
 from tanda.samples import write_samples
 from tests.chaos.faults import BACK_S_MAX
@@ -24,7 +24,7 @@ TRY_S = 20.0
 #: A replay through faults waits for servers again and again.
 REPLAY_S_MAX = 600.0
 #: What a gateway answers that cannot do it now, and may soon: busy with that key, its servers away.
-NOT_NOW = (409, 425, 429, 500, 502, 503, 504)
+NOT_NOW = (408, 409, 425, 429, 500, 502, 503, 504)
 #: What it answers to a command that the batch's state forbids, or that this version does not have.
 REFUSED = (404, 405, 409, 422)
 
@@ -119,14 +119,20 @@ class Workload:
         return created["id"]
 
     async def put(self, key: str, processor: str, folder: Path) -> str:
-        """An open batch, filled file by file and sealed by the SDK."""
+        """An open batch, filled file by file and sealed by the SDK; begun again where the SDK gives up."""
         paths = sorted(folder.iterdir())
 
-        def upload() -> dict[str, Any]:
+        def upload() -> dict[str, Any] | None:
             with Client(self.stack.url) as client:
-                return client.upload(paths, name=key, processor=processor)
+                try:
+                    return client.upload(paths, name=key, processor=processor)
+                except TandaUnreachable:
+                    return None
+                except TandaProblem as problem:
+                    assert problem.status in NOT_NOW, problem
+                    return None
 
-        created = await asyncio.to_thread(upload)
+        created = await self.stack.until(lambda: asyncio.to_thread(upload), ANSWER_S_MAX)
         self.batches[created["id"]] = len(paths)
         return created["id"]
 

@@ -65,6 +65,27 @@ async def collect(stream: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in stream])
 
 
+async def test_many_pieces_come_at_once(blobs: AnyBlobs, room: str, tmp_path: Path) -> None:
+    """Pieces of one object and of others, in any order; what is damaged or gone is told alone."""
+    pack = os.urandom(400_000)
+    packed = await put(blobs, room + "pack", pack)
+    other = await put(blobs, room + "other", b"other")
+
+    def piece(offset: int, length: int) -> BlobRef:
+        data = pack[offset : offset + length]
+        return msgspec.structs.replace(packed, offset=offset, bytes=length, sha256=digest(data))
+
+    refs = [piece(1_000, 500), piece(0, 1_000), other, piece(390_000, 10_000), piece(1_500, 0)]
+    damaged = msgspec.structs.replace(piece(2_000, 10), sha256=digest(b"else"))
+    gone = BlobRef(key=room + "gone", bytes=3, sha256=digest(b"abc"))
+    wanted = [(ref, tmp_path / str(n)) for n, ref in enumerate([*refs, damaged, gone])]
+
+    assert await blobs.fetch_many(wanted) == [True] * 5 + [False] * 2
+    assert [(tmp_path / str(n)).read_bytes() for n in range(5)] == [
+        pack[1_000:1_500], pack[:1_000], b"other", pack[390_000:], b"",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("size", [0, 1, 300_000, 9_000_000])
 async def test_what_is_put_can_be_read(blobs: AnyBlobs, room: str, tmp_path: Path, size: int) -> None:
     """The bytes come back whole by every way of reading, from bytes and from a file alike."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tanda.adapters.nats import Connection, connect
-from tanda.adapters.nats_connection import EventClient, api
+from tanda.adapters.nats_connection import EventClient, Frame, api
 from tanda.contracts import events as e
 from tanda.contracts import ids
 from tanda.contracts.envelope import NewEvent, Origin, new_event
@@ -33,22 +33,37 @@ def created(tenant: str) -> NewEvent:
     )
 
 
-def cancel_on_arrival(client: EventClient, victim: asyncio.Task[Any], is_it: Callable[[bytes], bool]) -> None:
+def cancel_on_answer(client: EventClient, victim: asyncio.Task[Any]) -> None:
     """Cancels a task right after the message that it waits for was handed over."""
     process: Any = client._process_msg  # pyright: ignore[reportPrivateUsage]
 
-    async def processed(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        await process(sid, subject, reply, data, headers)
-        if is_it(reply):
-            victim.cancel()
+    async def processed(*message: Any) -> None:
+        await process(*message)
+        victim.cancel()
 
-    client._process_msg = processed  # pyright: ignore[reportPrivateUsage]
+    told: Any = processed
+    client._process_msg = told  # pyright: ignore[reportPrivateUsage]
+
+
+def cancel_on_event(client: EventClient, victim: asyncio.Task[Any]) -> None:
+    """The same for a reader's next event."""
+    listen = client.listen
+
+    async def listen_and_cancel(inbox: str, take: Callable[[Frame], None]) -> Any:
+        def taken(frame: Frame) -> None:
+            take(frame)
+            if frame.reply.startswith("$JS.ACK."):
+                victim.cancel()
+
+        return await listen(inbox, taken)
+
+    client.listen = listen_and_cancel
 
 
 async def test_a_request_that_is_cancelled_with_its_answer_is_cancelled(connection: Connection) -> None:
     """Its caller is told: a task that goes on after its cancellation is waited for without end."""
     task = asyncio.create_task(api(connection.client, "STREAM.INFO.EVENTS"))
-    cancel_on_arrival(connection.client, task, lambda _: True)
+    cancel_on_answer(connection.client, task)
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -64,7 +79,7 @@ async def test_a_reader_that_is_cancelled_with_an_event_ends(
             pass
 
     task = asyncio.create_task(read())
-    cancel_on_arrival(connection.client, task, lambda reply: reply.startswith(b"$JS.ACK."))
+    cancel_on_event(connection.client, task)
     await connection.log.append([created])
     done, _ = await asyncio.wait({task}, timeout=DEADLINE_S)
     assert done and task.cancelled()

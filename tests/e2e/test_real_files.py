@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_real_files import ROOT, ROWS, invoice_of, stated
+from tests.integration.sandbox.test_real_files import ROOT, ROWS, invoice_of, stated
 from tests.running import Running, post_batch
 
 pytestmark = pytest.mark.skipif(not ROWS, reason="the real files are not here")

@@ -10,8 +10,9 @@ import pytest
 
 from services.worker.outcomes import Outcomes
 from services.worker.runner import Runner
-from services.worker.sandbox import Sandbox, installed_processors
+from services.worker.sandbox.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import AHEAD_FILES, Scheduler
+from services.worker.sharing import Sharing
 from tanda.adapters.memory import MemoryBoard, MemoryLease, MemoryLog, MemoryTimers, MemoryWork
 from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import commands as c
@@ -49,12 +50,14 @@ class House:
     timers: MemoryTimers = field(default_factory=MemoryTimers)
     lease: MemoryLease = field(default_factory=MemoryLease)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    #: Batches that have the small lane; the others' lanes are looked at one by one.
+    small_files: int = 0
 
     def scheduler(self, name: str = "a") -> None:
         scheduler = Scheduler(
             board=MemoryBoard(),
             log=self.log, work=self.work, timers=self.timers, lease=self.lease, blobs=self.blobs,
-            settings=self.settings, name=name, lanes={"noop": LANE_QUICK},
+            settings=self.settings, name=name, lanes={"noop": LANE_QUICK}, small_files=self.small_files,
         )  # fmt: skip
         self.tasks.append(asyncio.create_task(scheduler.run()))
 
@@ -65,7 +68,7 @@ class House:
         )  # fmt: skip
         runner = Runner(
             log=self.log, work=self.work, outcomes=outcomes, settings=self.settings, name=name,
-            lane=lane, limit=2,
+            lane=lane, limit=2, sharing=Sharing(lambda *_: 4) if lane == LANE_DEFAULT else None,
         )  # fmt: skip
         self.tasks.append(asyncio.create_task(runner.run()))
         return runner
@@ -123,6 +126,29 @@ async def test_a_batch_is_released_started_and_completed(house: House) -> None:
     done = [r.event for r in events if isinstance(r.event, e.FileCompleted)]
     assert all(one.started_at and one.previous == "queued" for one in done)
     assert await house.work.take(LANE_QUICK, 1, 0.0) == []
+
+
+async def test_of_files_that_share_a_child_each_has_its_own_outcome(house: House) -> None:
+    """Each is started and completed by itself; the one whose bytes are gone fails by itself."""
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    for number in range(12):
+        await story.queue_with("table", f"a,b\n1,{number}\n".encode(), f"{number}.csv")
+    gone = sorted(key for key in house.blobs.objects if "/src/" in key)[0]
+    await house.blobs.delete(gone)
+    await story.seal()
+    house.scheduler()
+    house.runner(LANE_DEFAULT)
+    events = await house.until(
+        story, lambda seen: len(names(seen, e.FileCompleted) + names(seen, e.FileAttemptFailed)) >= 12
+    )
+    (failed,) = [record for record in events if isinstance(record.event, e.FileAttemptFailed)]
+    assert isinstance(failed.event, e.FileAttemptFailed)
+    assert failed.event.error.code == "source_missing"
+    for file_id in set(story.file_ids) - {failed.file_id}:
+        assert [r.name for r in events if r.file_id == file_id] == [
+            "FileQueued", "FileStarted", "FileCompleted",
+        ]  # fmt: skip
 
 
 async def test_no_more_is_released_than_keeps_runners_busy(house: House) -> None:

@@ -24,6 +24,7 @@ class Invoice:
 
     name = "invoice"
     version = "1"
+    shares_child = True
     accepts = frozenset({"application/xml"})
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:

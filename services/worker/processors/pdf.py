@@ -38,6 +38,7 @@ class Pdf:
 
     name = "pdf"
     version = "1"
+    shares_child = True
     accepts = frozenset({"application/pdf"})
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:

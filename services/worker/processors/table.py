@@ -53,6 +53,7 @@ class Table:
 
     name = "table"
     version = "1"
+    shares_child = True
     accepts = frozenset({"text/csv"})
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:

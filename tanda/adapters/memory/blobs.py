@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256 as sha256_of
 from pathlib import Path
 
@@ -41,6 +41,16 @@ class MemoryBlobs:
     async def fetch(self, ref: BlobRef, path: Path) -> None:
         content = await self.read(ref)
         await asyncio.to_thread(path.write_bytes, content)
+
+    async def fetch_many(self, wanted: Sequence[tuple[BlobRef, Path]]) -> list[bool]:
+        there: list[bool] = []
+        for ref, path in wanted:
+            try:
+                await self.fetch(ref, path)
+                there.append(True)
+            except KeyError:
+                there.append(False)
+        return there
 
     async def stream(self, ref: BlobRef, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         content = self._range(ref, start, length)

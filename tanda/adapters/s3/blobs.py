@@ -11,7 +11,7 @@ never aborted here: on SeaweedFS that destroyed the completed object (its issue 
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing, nullcontext
 from datetime import datetime
 from functools import partial
@@ -31,6 +31,7 @@ from urllib3.response import BaseHTTPResponse
 
 from tanda.adapters.s3.daemon_pool import DaemonPool
 from tanda.adapters.s3.group_sync import GroupSync, sync_filesystem
+from tanda.adapters.s3.spans import spans
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable
 from tanda.ports import BlobStat
@@ -133,6 +134,44 @@ class S3Blobs:
                 raise
 
         await self._call(fetch)
+
+    async def fetch_many(self, wanted: Sequence[tuple[BlobRef, Path]]) -> list[bool]:
+        there = [False] * len(wanted)
+
+        async def fetch(indices: list[int]) -> None:
+            taken = await self._fetch_span([wanted[index] for index in indices])
+            for index, found in zip(indices, taken, strict=True):
+                there[index] = found or await self._found(*wanted[index])
+
+        await asyncio.gather(*(fetch(span) for span in spans([ref for ref, _ in wanted])))
+        return there
+
+    async def _found(self, ref: BlobRef, path: Path) -> bool:
+        try:
+            await self.fetch(ref, path)
+        except KeyError:
+            return False
+        return True
+
+    async def _fetch_span(self, wanted: Sequence[tuple[BlobRef, Path]]) -> list[bool]:
+        """By one request; False for what did not come as it should, so that it is asked for alone."""
+        first = wanted[0][0].offset
+        length = max(ref.offset + ref.bytes for ref, _ in wanted) - first
+
+        def fetch() -> list[bool]:
+            response = self._open(wanted[0][0].key, first, length)
+            try:
+                data = response.read(length)
+            finally:
+                _release(response)
+            return [_write_part(data, ref.offset - first, ref, path) for ref, path in wanted]
+
+        if len(wanted) == 1 or not length:
+            return [False] * len(wanted)
+        try:
+            return await self._call(fetch)
+        except KeyError:
+            return [False] * len(wanted)
 
     async def stream(self, ref: BlobRef, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         left = ref.bytes - start if length is None else min(length, ref.bytes - start)
@@ -317,6 +356,14 @@ def _digests(data: bytes | Path) -> tuple[str, str]:
                 sha.update(piece)
                 short.update(piece)
     return sha.hexdigest(), short.hexdigest()
+
+
+def _write_part(data: bytes, start: int, ref: BlobRef, path: Path) -> bool:
+    part = data[start : start + ref.bytes]
+    if sha256_of(part).hexdigest() != ref.sha256:
+        return False
+    path.write_bytes(part)
+    return True
 
 
 def _listed(key: str, size: int | None, modified: datetime | None) -> BlobStat:

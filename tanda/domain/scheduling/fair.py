@@ -27,7 +27,7 @@ import msgspec
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.times import epoch_ms, rfc3339
-from tanda.contracts.work import LANE_DEFAULT, Timer, WorkItem, lane_provider, provider_lane
+from tanda.contracts.work import LANE_DEFAULT, LANE_SMALL, Timer, WorkItem, lane_provider, provider_lane
 from tanda.domain.scheduling.backlog import (
     Backlog,
     BatchEntry,
@@ -64,7 +64,8 @@ class FairScheduler:
     """See the module's docstring.
 
     ``lanes`` names the lane of each processor that has its own; ``providers`` are those that can be called:
-    work for another one goes to the default lane, where it fails with a reason.
+    work for another one goes to the default lane, where it fails with a reason. Sealed with no more than
+    ``small_files`` files, a batch goes to the lane of small ones.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class FairScheduler:
         lanes: Mapping[str, str] | None = None,
         providers: Collection[str] = (),
         provider_limit: int = PROVIDER_LIMIT,
+        small_files: int = 0,
     ) -> None:
         #: The last event that was folded.
         self.position = 0
         self._lanes = dict(lanes or {})
         self._providers = frozenset(providers)
         self._provider_limit = provider_limit
+        self._small_files = small_files
         #: By lane.
         self._brakes: dict[str, Brake] = {}
         self._backlog = Backlog()
@@ -288,10 +291,11 @@ class FairScheduler:
         lanes: Mapping[str, str] | None = None,
         providers: Collection[str] = (),
         provider_limit: int = PROVIDER_LIMIT,
+        small_files: int = 0,
     ) -> "FairScheduler":
         """The scheduler that ``dump`` was asked of; apply what came after its position."""
         snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
-        scheduler = cls(lanes, providers, provider_limit)
+        scheduler = cls(lanes, providers, provider_limit, small_files)
         scheduler.position = snapshot.position
         scheduler._backlog = Backlog.restore(snapshot.backlog)
         scheduler._timers = snapshot.timers
@@ -399,7 +403,17 @@ class FairScheduler:
     def _batch_sealed(self, record: Recorded, event: e.BatchSealed) -> None:
         if batch := self._find_batch(record):
             batch.sealed = True
+            if len(batch.files) <= self._small_files:
+                self._hurry(batch)
             self._backlog.refresh(batch)
+
+    def _hurry(self, batch: BatchEntry) -> None:
+        """A small batch does not wait for what was released of large ones. A provider's lane stays."""
+        for file_id, file in batch.files.items():
+            if file.status == "queued" and not file.doomed and lane_provider(file.lane) is None:
+                self._backlog.take_out(batch, file_id)
+                file.lane = LANE_SMALL
+                self._backlog.line_up(batch, file_id)
 
     def _batch_paused(self, record: Recorded, event: e.BatchPaused) -> None:
         if batch := self._find_batch(record):

@@ -7,7 +7,7 @@ from typing import Any
 from services.worker.outcomes import Outcomes
 from services.worker.outside import Http
 from services.worker.runner import Runner
-from services.worker.sandbox import Sandbox
+from services.worker.sandbox.sandbox import Sandbox
 from services.worker.scheduler import Fold, Scheduler
 from tanda.adapters.memory import MemoryBoard, MemoryLease, MemoryLog, MemoryTimers, MemoryWork
 from tanda.adapters.memory.blobs import MemoryBlobs

@@ -15,7 +15,7 @@ import pytest
 from services.worker.outcomes import Outcomes
 from services.worker.outside import Llm
 from services.worker.runner import Runner
-from services.worker.sandbox import Sandbox
+from services.worker.sandbox.sandbox import Sandbox
 from services.worker.scheduler import Scheduler
 from tanda.adapters.memory import MemoryBoard, MemoryLease, MemoryLog, MemoryTimers, MemoryWork
 from tanda.adapters.memory.blobs import MemoryBlobs

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tanda.contracts import events as e
 from tanda.contracts.times import rfc3339
-from tanda.contracts.work import Timer, WorkItem
+from tanda.contracts.work import Timer, WorkItem, provider_lane
 from tanda.domain.file import FileState
 from tanda.domain.scheduling.fair import DUE_AGAIN_MS, FairScheduler
 from tanda.domain.scheduling.turns import WHEEL
@@ -182,6 +182,27 @@ def test_a_lane_has_its_own_queue_and_window() -> None:
     assert story.fair.lanes() == ["main", "openai"]
     assert (story.release(lane="openai"), story.release(lane="main")) == (["b-2"], ["b-0", "b-1"])
     assert (story.fair.in_flight("openai"), story.fair.in_flight("main"), story.fair.in_flight()) == (1, 2, 3)
+
+
+def test_a_small_batch_has_a_lane_without_large_ones() -> None:
+    """Known to be small by its seal; whatever of a large one was released before, it is not behind it."""
+    story = Story(lanes={"noop": "quick"}, providers=["http-mine"], small_files=2)
+    story.batch("large", 3)
+    story.batch("small", 2)
+    assert story.release(lane="quick") == ["large-0", "large-1", "large-2"]
+    assert story.release(lane="small") == ["small-0", "small-1"]
+    assert [item.lane for item in story.fair.outstanding(START_MS + 1, 0)] == ["quick"] * 3 + ["small"] * 2
+    again = FairScheduler.restore(story.fair.dump(), {"noop": "quick"}, ["http-mine"], small_files=2)
+    assert (again.in_flight("small"), again.in_flight("quick")) == (2, 3), "a successor knows it too"
+
+
+def test_a_small_batch_keeps_the_lane_of_a_provider() -> None:
+    """The lane is what holds a provider's limit."""
+    story = Story(providers=["http-mine"], small_files=2)
+    story.batch("b", 0, sealed=False)
+    story.tell(file_queued(0, processor="http", options={"endpoint": "mine"}), "b", "b-0")
+    story.tell(e.BatchSealed(total=1, bytes=1))
+    assert (story.release(lane="small"), story.release(lane=provider_lane("http-mine"))) == ([], ["b-0"])
 
 
 def test_what_is_begun_is_told_from_what_only_waits() -> None:

@@ -263,6 +263,24 @@ class Echo:
         return Result(data={"text": source.path.read_text(), "calls": Echo.calls, "n": options.get("n")})
 
 
+class Follow:
+    """Ends as the file's content says, so that files of one child can end differently."""
+
+    name = "follow"
+    version = "1"
+    accepts: frozenset[str] = frozenset()
+    shares_child = True
+    pids: tuple[int, ...] = ()
+
+    def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
+        """Who was processed in this process before, or whatever ``ENDS`` has for the text."""
+        text = source.path.read_text()
+        if text in ENDS:
+            return ENDS[text]()
+        Follow.pids += (os.getpid(),)
+        return Result(data={"text": text, "before": len(Follow.pids) - 1})
+
+
 class Wait:
     """Says that it runs, by a byte on a fifo's other end being closed, and waits to be killed."""
 

@@ -1,4 +1,4 @@
-"""What happens inside a job's child, and what calling a processor means.
+"""What happens inside a child, and what calling a processor means.
 
 :func:`call` is also the whole of a trusted processor's run, in the worker itself: exceptions end here, in
 words without paths.
@@ -9,12 +9,13 @@ import os
 import re
 import signal
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 
 import msgspec
 
-from services.worker import confine
-from services.worker.sandbox_wire import Answer, Given, Job, Limits, Refused, jobs, pack
+from services.worker.sandbox import confine
+from services.worker.sandbox.wire import Answer, Given, Job, Limits, Refused, frame, jobs
 from tanda.contracts.results import Failure, Processor, Result
 
 MESSAGE_CHARACTERS_MAX = 300
@@ -25,17 +26,15 @@ _CHUNK_BYTES = 1024 * 1024
 
 #: Made before the job runs: with no memory left nothing can be made.
 _NO_MEMORY = Refused("memory", "The file needs more memory than one file is allowed.", retryable=True)
-_NO_MEMORY_PACKED = pack(_NO_MEMORY)
+_NO_MEMORY_FRAME = frame(_NO_MEMORY)
 
 
 def run(link: socket.socket, processors: dict[str, Processor], confinement: confine.Confinement) -> None:
-    """Reads one job from ``link``, confines this process, answers and closes."""
-    try:
-        answer = pack(_confined(link, processors, confinement))
-    except MemoryError:
-        answer = _NO_MEMORY_PACKED
+    """Reads the jobs from ``link``, confines this process, answers one after the other and closes."""
+    given = jobs.decode(_read(link))
     with suppress(OSError):
-        link.sendall(answer)
+        for answer in _confined(given, link, processors, confinement):
+            link.sendall(answer)
     link.close()
 
 
@@ -84,20 +83,32 @@ def be_first_out_of_memory() -> None:
 
 
 def _confined(
-    link: socket.socket, processors: dict[str, Processor], confinement: confine.Confinement
-) -> Answer:
-    job = jobs.decode(_read(link))
-    limits = job.limits or Limits()
+    given: list[Job],
+    link: socket.socket,
+    processors: dict[str, Processor],
+    confinement: confine.Confinement,
+) -> Iterator[bytes]:
+    limits = given[0].limits or Limits()
     try:
-        confinement.enter(job.source.path, limits)
+        confinement.enter([job.source.path for job in given], limits)
     except OSError as error:
-        return _unconfined(error, job)
+        # Of several, each is run again alone, and told what is wrong with its own.
+        yield frame(_unconfined(error, given[0]))
+        return
     _close_all_but(link.fileno())
+    gc.enable()
+    for job in given:
+        yield _framed(job, processors, limits)
+
+
+def _framed(job: Job, processors: dict[str, Processor], limits: Limits) -> bytes:
     processor = processors.get(job.processor)
     if processor is None:
-        return Refused("unknown_processor", f"There is no processor {job.processor!r}.")
-    gc.enable()
-    return call(processor, job, limits)
+        return frame(Refused("unknown_processor", f"There is no processor {job.processor!r}."))
+    try:
+        return frame(call(processor, job, limits))
+    except MemoryError:
+        return _NO_MEMORY_FRAME
 
 
 def _close_all_but(kept: int) -> None:

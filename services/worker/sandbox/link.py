@@ -5,12 +5,12 @@ import itertools
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
 
-from services.worker.sandbox_wire import (
+from services.worker.sandbox.wire import (
     PACKET_BYTES_MAX,
     Begin,
     Broken,
@@ -96,8 +96,8 @@ class ZygoteLink:
         """The zygote's process id."""
         return self._process.pid
 
-    async def call(self, job: Job, limits: Limits) -> Call:
-        """Runs one job in a child of its own; the child is gone when this returns, raises or is cancelled."""
+    async def call(self, jobs: Sequence[Job], limits: Limits) -> Call:
+        """Runs jobs in a child of their own; the child is gone when this returns, raises or is cancelled."""
         number = next(self._numbers)
         ended: asyncio.Future[Ended | None] = self._loop.create_future()
         self._ended[number] = ended
@@ -111,7 +111,7 @@ class ZygoteLink:
             async with asyncio.timeout(limits.wall_s):
                 with theirs:
                     await self._send(Fork(number), theirs.fileno())
-                await self._ask(ours, job, limits)
+                await self._ask(ours, jobs, limits)
                 if await self._listen(ours, answer, limits.answer_bytes):
                     await asyncio.shield(ended)
         except TimeoutError:
@@ -130,9 +130,9 @@ class ZygoteLink:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
 
-    async def _ask(self, link: socket.socket, job: Job, limits: Limits) -> None:
-        """Sends the job; a child that is gone already is seen when listening."""
-        packed = pack(msgspec.structs.replace(job, limits=limits))
+    async def _ask(self, link: socket.socket, jobs: Sequence[Job], limits: Limits) -> None:
+        """Sends the jobs; a child that is gone already is seen when listening."""
+        packed = pack([msgspec.structs.replace(job, limits=limits) for job in jobs])
         with suppress(BrokenPipeError, ConnectionResetError):
             await self._loop.sock_sendall(link, packed)
             link.shutdown(socket.SHUT_WR)

@@ -1,13 +1,18 @@
-"""Runs one processor call in a confined child process.
+"""Runs processor calls in confined child processes.
 
     sandbox = Sandbox(settings)
     await sandbox.start({"invoice": "services.worker.processors.invoice:Invoice"})
     outcome = await sandbox.run(Job(processor="invoice", source=source))   # Result | Failure, never raises
     await sandbox.close()
 
-A zygote (:mod:`services.worker.zygote`) has imported the parsers and forks one child per job. The child sees
-its one file, no environment, no network and no other process; what it may use is in :class:`Limits`. When the
+A zygote (``zygote.py``) has imported the parsers and forks a child for each job. The child sees its one
+file, no environment, no network and no other process; what it may use is in :class:`Limits`. When the
 zygote dies it is started again and the jobs that it had end as ``worker_lost``.
+
+``run_shared`` lets several jobs follow one another in one child, which saves most of the forks: for small
+files that belong together, of processors that say ``shares_child = True``. They share one job's limits.
+Where the child does not come to a good end, each of its jobs is run again alone: a poisonous file fails
+alone.
 
 Failures that are made here: ``processor_error``, ``memory``, ``cpu_time``, ``timeout``, ``worker_lost``,
 ``result_too_large``, ``source_missing``, ``sandbox_failed`` and ``unknown_processor``.
@@ -20,13 +25,14 @@ from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
+import msgspec
 import structlog
 
-from services.worker import sandbox_child, zygote
-from services.worker.confine import LAYERS
-from services.worker.sandbox_verdict import LOST, Outcome, judge, read_answer
-from services.worker.sandbox_wire import Begin, Job, Known, Limits
-from services.worker.zygote_link import ZygoteDied, ZygoteLink
+from services.worker.sandbox import child, zygote
+from services.worker.sandbox.confine import LAYERS
+from services.worker.sandbox.link import Call, ZygoteDied, ZygoteLink
+from services.worker.sandbox.verdict import LOST, Outcome, judge, read_answer, read_answers
+from services.worker.sandbox.wire import Begin, Job, Known, Limits
 from tanda.contracts.results import Failure, Processor
 from tanda.settings import Settings
 
@@ -34,6 +40,14 @@ __all__ = ["Job", "Limits", "Outcome", "Sandbox", "SandboxFailed", "installed_pr
 
 #: Children at once, whatever the callers ask for: each may use ``Limits.memory_bytes``.
 CHILDREN_MAX = 64
+#: What files that share a child should take together, and how many they are at most.
+SHARED_CPU_S = 0.1
+SHARED_FILES_MAX = 32
+#: What takes far longer is run again alone.
+SHARED_WALL_S = 5.0
+#: The weight of the last child in what is known of a kind of files; kinds that are known at once.
+_LEARNED = 0.3
+_KINDS_MAX = 1_000
 #: A zygote imports its parsers in well under a second; a loaded machine may take ten times that.
 START_S = 30.0
 #: Pauses between starts of a zygote that keeps dying.
@@ -80,6 +94,8 @@ class Sandbox:
         self._sys_path = list(sys_path)
         self._layers = list(layers)
         self._trusted: dict[str, Processor] = {}
+        #: CPU of a file by processor and content type, its share of the fork included.
+        self._cpu_s: dict[tuple[str, str], float] = {}
         self._link: ZygoteLink | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -142,21 +158,64 @@ class Sandbox:
         limits = job.limits or self._limits
         trusted = self._trusted.get(job.processor)
         if trusted is not None:
-            return judge(sandbox_child.call(trusted, job, limits), limits)
+            return judge(child.call(trusted, job, limits), limits)
         async with self._room:
             return await self._run_in_child(job, limits)
 
     async def run_many(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Runs all jobs and gives their outcomes in the same order."""
+        """Runs all jobs, each in its own child, and gives their outcomes in the same order."""
         return list(await asyncio.gather(*(self.run(job) for job in jobs)))
 
-    async def _run_in_child(self, job: Job, limits: Limits) -> Outcome:
+    async def run_shared(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """The same in one child, one after the other; see the module's docstring."""
+        if len(jobs) > 1 and (outcomes := await self._run_in_one_child(jobs)) is not None:
+            return outcomes
+        return [await self.run(job) for job in jobs]
+
+    def together(self, processor: str, content_type: str) -> int:
+        """How many small files of a kind may follow one another in one child.
+
+        As many as take ``SHARED_CPU_S``, judged by those before them. What nobody has seen yet goes alone.
+        """
+        known = self.known.get(processor)
+        cpu_s = self._cpu_s.get((processor, content_type))
+        if known is not None and known.trusted:
+            return SHARED_FILES_MAX
+        if known is None or not known.shares_child or cpu_s is None:
+            return 1
+        return max(1, min(SHARED_FILES_MAX, int(SHARED_CPU_S / max(cpu_s, 0.0001))))
+
+    def _learn(self, jobs: Sequence[Job], cpu_s: float) -> None:
+        kind = (jobs[0].processor, jobs[0].source.content_type)
+        each_s = cpu_s / len(jobs)
+        known_s = self._cpu_s.pop(kind, each_s)
+        self._cpu_s[kind] = known_s + _LEARNED * (each_s - known_s)
+        if len(self._cpu_s) > _KINDS_MAX:
+            del self._cpu_s[next(iter(self._cpu_s))]
+
+    async def _run_in_one_child(self, jobs: Sequence[Job]) -> list[Outcome] | None:
+        limits = jobs[0].limits or self._limits
+        limits = msgspec.structs.replace(limits, wall_s=min(limits.wall_s, SHARED_WALL_S))
+        async with self._room:
+            link = await self._ready_link()
+            if link is None:
+                return None
+            call = await self._call(link, jobs, limits)
+            outcomes = await read_answers(call, len(jobs), limits)
+        if outcomes is None:
+            _log.info("files that shared a child are run again alone", files=len(jobs))
+        return outcomes
+
+    async def _ready_link(self) -> ZygoteLink | None:
         try:
             async with asyncio.timeout(START_S):
                 await self._up.wait()
         except TimeoutError:
-            return LOST
-        link = self._link
+            return None
+        return self._link
+
+    async def _run_in_child(self, job: Job, limits: Limits) -> Outcome:
+        link = await self._ready_link()
         if link is None:
             return LOST
         if job.processor in link.ready.unknown:
@@ -164,7 +223,13 @@ class Sandbox:
             return Failure(code="unknown_processor", message=f"{job.processor} could not be loaded: {reason}")
         if job.processor not in link.ready.known:
             return Failure(code="unknown_processor", message=f"There is no processor {job.processor!r}.")
-        return await read_answer(await link.call(job, limits), limits)
+        return await read_answer(await self._call(link, [job], limits), limits)
+
+    async def _call(self, link: ZygoteLink, jobs: Sequence[Job], limits: Limits) -> Call:
+        call = await link.call(jobs, limits)
+        if call.ended is not None:
+            self._learn(jobs, call.ended.cpu_s)
+        return call
 
     async def _open(self) -> None:
         async with asyncio.timeout(START_S):

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from services.worker.sandbox import Job, Limits, Sandbox, SandboxFailed, installed_processors
+from services.worker.sandbox.sandbox import Job, Limits, Sandbox, SandboxFailed, installed_processors
 from tanda.contracts.results import Failure, Result, SourceFile
-from tests.integration import probes
+from tests.integration.sandbox import probes
 
 _HERE = Path(__file__).parent
 _PROBES = {
@@ -93,7 +93,7 @@ async def test_every_escape_is_denied(
     """Whatever a hijacked parser tries outside its one file, the kernel refuses."""
     neighbour = a_source(tmp_path / "spool" / "2", b"another tenant's")
     before = (neighbour.path.read_bytes(), neighbour.path.stat())
-    project = _HERE.parent.parent
+    project = _HERE.parents[2]
     options = {
         **{"act": act, "neighbour": str(neighbour.path), "outside": str(tmp_path / "out"), "port": listener},
         **{"worker": os.getpid(), "home": str(Path.home()), "project": str(project)},
@@ -396,7 +396,7 @@ async def test_nothing_outlives_the_worker(tmp_path: Path) -> None:
     """The worker is killed with -9: its zygote and the running child go with it."""
     fifo = a_fifo(tmp_path)
     worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _A_WORKER, str(_HERE), str(fifo.path)), cwd=_HERE.parent.parent
+        *(sys.executable, "-c", _A_WORKER, str(_HERE), str(fifo.path)), cwd=_HERE.parents[2]
     )
     writer = await started(fifo.path)
     family = psutil.Process(worker.pid).children(recursive=True)
@@ -409,7 +409,7 @@ async def test_nothing_outlives_the_worker(tmp_path: Path) -> None:
 _A_WORKER = """
 import asyncio, sys
 from pathlib import Path
-from services.worker.sandbox import Job, Sandbox
+from services.worker.sandbox.sandbox import Job, Sandbox
 from tanda.contracts.results import SourceFile
 
 async def main():

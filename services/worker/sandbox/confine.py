@@ -11,12 +11,12 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from services.worker import seccomp
-from services.worker.sandbox_wire import Limits
+from services.worker.sandbox import seccomp
+from services.worker.sandbox.wire import Limits
 
 #: linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -122,12 +122,12 @@ class Confinement:
         """The layers in the order in which they are put on."""
         return [layer for layer in LAYERS if layer in self._layers]
 
-    def enter(self, source: Path | None, limits: Limits) -> None:
+    def enter(self, sources: Sequence[Path], limits: Limits) -> None:
         """Confines this process for ever; OSError with the layer's name where the kernel refuses one."""
         for layer in self.layers():
-            self.put_on(layer, source, limits)
+            self.put_on(layer, sources, limits)
 
-    def put_on(self, layer: str, source: Path | None, limits: Limits) -> None:
+    def put_on(self, layer: str, sources: Sequence[Path], limits: Limits) -> None:
         """Puts one layer on this process; OSError where the kernel refuses it."""
         match layer:
             case "rlimits":
@@ -135,7 +135,7 @@ class Confinement:
             case "nnp":
                 self._give_up_rights()
             case "landlock":
-                self._restrict_files(source)
+                self._restrict_files(sources)
             case _:
                 self._filter_calls()
 
@@ -146,12 +146,12 @@ class Confinement:
         nothing = ctypes.create_string_buffer(24)
         _must(self._libc.capset(header, nothing), "capset")
 
-    def _restrict_files(self, source: Path | None) -> None:
-        """Reading of the source and of what was prepared; no writing, no TCP, no signals outside."""
+    def _restrict_files(self, sources: Sequence[Path]) -> None:
+        """Reading of the sources and of what was prepared; no writing, no TCP, no signals outside."""
         ruleset = self._ruleset()
         for handle, rights in self._readable.items():
             self._allow(ruleset, handle, rights)
-        if source is not None:
+        for source in sources:
             handle = os.open(source, os.O_PATH | os.O_CLOEXEC)
             self._allow(ruleset, handle, _READ_FILE)
             os.close(handle)

@@ -6,13 +6,16 @@ import unicodedata
 
 import msgspec
 
-from services.worker.sandbox_child import too_large
-from services.worker.sandbox_wire import Answer, Ended, Given, Limits, Refused, answers
-from services.worker.zygote_link import Call
+from services.worker.sandbox.child import too_large
+from services.worker.sandbox.link import Call
+from services.worker.sandbox.wire import Answer, Ended, Given, Limits, Refused, answers, unframe
 from tanda.contracts.results import Artifact, Failure, Result
 
 Outcome = Result | Failure
 
+_NO_ANSWER = Failure(code="processor_error", message="The processor's answer is not one.")
+#: Failures that an earlier file of the same child may have caused.
+_SHARED_FAULTS = ("memory", "sandbox_failed", "source_missing")
 LOST = Failure(
     code="worker_lost", message="The sandbox ended while the file was in it (zygote killed).", retryable=True
 )
@@ -28,13 +31,38 @@ _WARNINGS_MAX = 1_000
 
 
 async def read_answer(call: Call, limits: Limits) -> Outcome:
-    """The outcome of one call."""
+    """The outcome of a call of one job."""
     failure = _failure(call, limits)
     if failure is not None:
         return failure
-    if len(call.answer) > _INLINE_BYTES:
-        return await asyncio.to_thread(_decode, call.answer, limits)
-    return _decode(call.answer, limits)
+    outcomes = await _decoded(call.answer, limits)
+    return outcomes[0] if len(outcomes) == 1 else _violation("The processor gave more than one answer.")
+
+
+async def read_answers(call: Call, jobs: int, limits: Limits) -> list[Outcome] | None:
+    """The outcomes of a call of several jobs, or None: then each is to be run alone.
+
+    What a crash, a limit or a lack of memory was the fault of cannot be told, so nothing of such a child
+    counts.
+    """
+    if _failure(call, limits) is not None:
+        return None
+    outcomes = await _decoded(call.answer, limits)
+    doubtful = any(isinstance(one, Failure) and one.code in _SHARED_FAULTS for one in outcomes)
+    return None if doubtful or len(outcomes) != jobs else outcomes
+
+
+async def _decoded(stream: bytes, limits: Limits) -> list[Outcome]:
+    if len(stream) > _INLINE_BYTES:
+        return await asyncio.to_thread(_decode_all, stream, limits)
+    return _decode_all(stream, limits)
+
+
+def _decode_all(stream: bytes, limits: Limits) -> list[Outcome]:
+    try:
+        return [_decode(packed, limits) for packed in unframe(stream)]
+    except ValueError:
+        return [_NO_ANSWER]
 
 
 def judge(answer: Answer, limits: Limits) -> Outcome:
@@ -96,7 +124,7 @@ def _decode(packed: bytes, limits: Limits) -> Outcome:
     try:
         return judge(answers.decode(packed), limits)
     except (msgspec.DecodeError, RecursionError, ValueError):
-        return _violation("The processor's answer is not one.")
+        return _NO_ANSWER
 
 
 def _result(answer: Given) -> Outcome:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.worker.sandbox import Job, Sandbox, installed_processors
+from services.worker.sandbox.sandbox import Job, Sandbox, installed_processors
 from tanda.contracts.results import Failure, Result, SourceFile
 from tanda.domain.filetypes import HEAD_BYTES, FileType, check
 from tanda.samples import sample_truth, write_samples
@@ -17,14 +17,24 @@ _TAKEN = [name for name, truth in _TRUTH.items() if truth["status"] != "rejected
 
 
 @pytest.fixture(scope="module")
-async def outcomes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Result | Failure]]:
-    """What came of every file that the gate lets in, by name."""
-    sandbox = Sandbox()
-    await sandbox.start(installed_processors())
+async def sandbox() -> AsyncIterator[Sandbox]:
+    started = Sandbox()
+    await started.start(installed_processors())
+    yield started
+    await started.close()
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
+    """Every file that the gate lets in."""
     paths = write_samples(tmp_path_factory.mktemp("samples"))
-    jobs = [a_job(path) for path in paths if path.name in _TAKEN]
-    yield dict(zip(_TAKEN, await sandbox.run_many(jobs), strict=True))
-    await sandbox.close()
+    return [a_job(path) for path in paths if path.name in _TAKEN]
+
+
+@pytest.fixture(scope="module")
+async def outcomes(sandbox: Sandbox, jobs: list[Job]) -> dict[str, Result | Failure]:
+    """What came of each, by name."""
+    return dict(zip(_TAKEN, await sandbox.run_many(jobs), strict=True))
 
 
 def a_job(path: Path) -> Job:
@@ -51,6 +61,16 @@ async def test_a_samples_result_is_the_truth(outcomes: dict[str, Result | Failur
         key: truth[key] for key in truth.keys() - skipped
     }
     assert truth.get("text", "") in outcome.data.get("text", "")
+
+
+async def test_files_that_share_a_child_leave_nothing_behind(
+    sandbox: Sandbox, jobs: list[Job], outcomes: dict[str, Result | Failure]
+) -> None:
+    """In one process, twice and in another order, every file gives what it gives alone."""
+    for processor in sorted({job.processor for job in jobs}):
+        mine = [job for job in jobs if job.processor == processor]
+        alone = [outcomes[job.source.name] for job in mine]
+        assert await sandbox.run_shared([*reversed(mine), *mine]) == [*reversed(alone), *alone]
 
 
 def _facts(data: dict[str, Any]) -> dict[str, Any]:

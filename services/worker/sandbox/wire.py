@@ -2,10 +2,12 @@
 
 Worker and zygote hold one ``SOCK_SEQPACKET`` pair, one message a packet: :class:`Begin`, :class:`Fork`
 (with one descriptor) and :class:`Kill` go down; :class:`Ready`, :class:`Broken` and :class:`Ended` come up.
-Worker and child hold a stream pair of their own for each job: a :class:`Job` goes down, an :class:`Answer`
-comes up, each ended by end-of-file. A child is never believed: what it sends is decoded against these types.
+Worker and child hold a stream pair of their own for each child: a list of :class:`Job` goes down, an
+:class:`Answer` for each comes up behind its length, each way ended by end-of-file. A child is never
+believed: what it sends is decoded against these types.
 """
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     processors: dict[str, str]
     #: Put before ``sys.path``; for processors that are not installed, in tests.
     sys_path: list[str]
-    #: The layers to try, see :mod:`services.worker.confine`.
+    #: The layers to try, see :mod:`services.worker.sandbox.confine`.
     layers: list[str]
 
 
@@ -80,6 +82,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     accepts: frozenset[str]
     #: It never looks at the content, so it needs no child.
     trusted: bool
+    #: Small files of one batch may follow one another in one child.
+    shares_child: bool
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -147,10 +151,36 @@ def _in(kind: type, value: object) -> object:
 _encoder = msgspec.msgpack.Encoder(enc_hook=_out)
 orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
-jobs: msgspec.msgpack.Decoder[Job] = msgspec.msgpack.Decoder(Job, dec_hook=_in)
+jobs: msgspec.msgpack.Decoder[list[Job]] = msgspec.msgpack.Decoder(list[Job], dec_hook=_in)
 answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
-def pack(message: Order | Report | Job | Answer) -> bytes:
+#: Before each answer: its length.
+_LENGTH = struct.Struct(">I")
+
+
+def pack(message: Order | Report | list[Job]) -> bytes:
     """Encodes any of the above; TypeError where a job's options hold what msgpack cannot."""
     return _encoder.encode(message)
+
+
+def frame(answer: Answer) -> bytes:
+    """An answer as it goes into the child's stream."""
+    data = _encoder.encode(answer)
+    return _LENGTH.pack(len(data)) + data
+
+
+def unframe(stream: bytes) -> list[bytes]:
+    """The answers of a stream, still encoded; ValueError where it does not end with one."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(stream):
+        begin = at + _LENGTH.size
+        if begin > len(stream):
+            raise ValueError("a length is cut off")
+        (length,) = _LENGTH.unpack_from(stream, at)
+        at = begin + length
+        if at > len(stream):
+            raise ValueError("an answer is cut off")
+        found.append(stream[begin:at])
+    return found

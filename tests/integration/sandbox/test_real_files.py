@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from services.worker.sandbox import Job, Sandbox, installed_processors
+from services.worker.sandbox.sandbox import Job, Sandbox, installed_processors
 from tanda.contracts.results import Failure, Result, SourceFile
 from tanda.domain.filetypes import HEAD_BYTES, FileType, Refusal, check
 from tests.processing import submit
 
-_BESIDE = Path(__file__).parents[2].parent / "shared" / "data" / "real"
+_BESIDE = Path(__file__).parents[3].parent / "shared" / "data" / "real"
 ROOT = Path(os.environ.get("TANDA_REAL_DATA", str(_BESIDE)))
 MANIFEST = ROOT / "manifest.csv"
 

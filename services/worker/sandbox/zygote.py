@@ -1,8 +1,8 @@
-"""The process that has imported every processor and forks one child per job.
+"""The process that has imported every processor and forks one child for each job or few small ones.
 
-``python -I -m services.worker.zygote DESCRIPTOR PARENT`` with one end of a ``SOCK_SEQPACKET`` pair, see
-:mod:`services.worker.sandbox_wire`. It stays single-threaded, so that forking it is safe; it never reads a
-job, so that nothing of one remains here; and it ends, with all its children, when the worker does.
+``python -I -m services.worker.sandbox.zygote DESCRIPTOR PARENT`` with one end of a ``SOCK_SEQPACKET``
+pair, see ``wire.py``. It stays single-threaded, so that forking it is safe; it never reads a job, so that
+nothing of one remains here; and it ends, with all its children, when the worker does.
 """
 
 import gc
@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from services.worker import confine, sandbox_child
-from services.worker.sandbox_wire import (
+from services.worker.sandbox import child, confine
+from services.worker.sandbox.wire import (
     PACKET_BYTES_MAX,
     Begin,
     Broken,
@@ -82,7 +82,7 @@ class Zygote:
                 known[name] = _describe(path, processor)
                 self._processors[name] = processor
             except Exception as error:  # one broken plug-in must not stop the others
-                unknown[name] = sandbox_child.describe(error)
+                unknown[name] = child.describe(error)
         return known, unknown
 
     def _try_on(self, confinement: confine.Confinement) -> confine.Confinement:
@@ -139,9 +139,9 @@ class Zygote:
 
     def _become_child(self, descriptor: int, parent: int) -> None:
         confine.die_with_parent(self._libc, parent)
-        sandbox_child.forget_parent()
-        sandbox_child.be_first_out_of_memory()
-        sandbox_child.run(socket.socket(fileno=descriptor), self._processors, self._confinement)
+        child.forget_parent()
+        child.be_first_out_of_memory()
+        child.run(socket.socket(fileno=descriptor), self._processors, self._confinement)
 
     def _kill(self, pid: int) -> None:
         """The child has not been reaped, so its number is still its own."""
@@ -208,7 +208,10 @@ def readable_folders() -> set[Path]:
 
 def _describe(path: str, processor: Processor) -> Known:
     trusted = getattr(processor, "trusted", False) is True
-    return Known(path=path, version=processor.version, accepts=frozenset(processor.accepts), trusted=trusted)
+    return Known(
+        path=path, version=processor.version, accepts=frozenset(processor.accepts), trusted=trusted,
+        shares_child=getattr(processor, "shares_child", False) is True,
+    )  # fmt: skip
 
 
 def _never_run(number: int) -> Ended:
@@ -218,8 +221,8 @@ def _never_run(number: int) -> Ended:
 def _try_layer(confinement: confine.Confinement, layer: str) -> None:
     if layer == "seccomp":
         # Without it an unprivileged process may not install a filter at all.
-        confinement.put_on("nnp", None, _TRIAL)
-    confinement.put_on(layer, None, _TRIAL)
+        confinement.put_on("nnp", (), _TRIAL)
+    confinement.put_on(layer, (), _TRIAL)
 
 
 def _exit_by(act: Callable[[], None]) -> None:
@@ -246,7 +249,7 @@ def main() -> None:
     except (BrokenPipeError, ConnectionResetError):
         pass
     except Exception as error:  # the worker logs it and starts another
-        link.send(pack(Broken(sandbox_child.describe(error))))
+        link.send(pack(Broken(child.describe(error))))
     finally:
         zygote.end()
 

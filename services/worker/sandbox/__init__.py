@@ -1,0 +1,1 @@
+"""Runs processor calls in confined child processes: see ``sandbox.py``. Empty, for the zygote's sake."""
