@@ -259,7 +259,7 @@ class Views(Protocol):
 
 
 class BulkStore(Protocol):
-    """Where bulk actions are kept for a day; carried out by whichever gateway holds them."""
+    """Where bulk actions are kept, for a day after their end; carried out by whichever gateway holds them."""
 
     async def create(self, run: BulkRun) -> None:
         """Keeps a new run; one of this id that is there already stays as it is."""
@@ -281,4 +281,8 @@ class BulkStore(Protocol):
 
     async def abort(self, bulk_id: str, at: str) -> None:
         """Ends a running one."""
+        ...
+
+    async def forget_older(self, age_s: float = ...) -> None:
+        """Drops those that ended longer ago; by default a day."""
         ...

@@ -65,12 +65,12 @@ class Running:
         return pid
 
     @contextlib.contextmanager
-    def gateway_away(self) -> Iterator[None]:
-        """No gateway for the length of the block: nobody starts another one."""
+    def away(self, name: str) -> Iterator[None]:
+        """No such service or server for the length of the block: nobody starts another one."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
-            self.kill("gateway")
+            self.kill(name)
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)

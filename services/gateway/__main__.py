@@ -48,7 +48,7 @@ LEAVE_S = 0.5
 #: uvicorn looks ten times a second whether it is to end; a signal wakes ours at once, and all else may wait.
 TICK_S = 0.5
 KEEP_ALIVE_S = 30
-#: Idempotency keys are kept for a day; those past it go within another hour.
+#: Idempotency keys and ended bulk actions are kept for a day; those past it go within another hour.
 FORGET_EVERY_S = 3600.0
 CLOSE_S = 0.5
 MIGRATE_RETRY_S = 1.0
@@ -172,10 +172,10 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
     blobs = S3Blobs(settings)
     stack.push_async_callback(_bounded, blobs.close)
     await _check_log(connection, blobs, settings)
-    idempotency = PostgresIdempotency(pool)
+    idempotency, bulk = PostgresIdempotency(pool), PostgresBulk(pool)
     migrating = asyncio.create_task(_until_done(lambda: migrate(pool)))
     stack.callback(migrating.cancel)
-    forgetting = asyncio.create_task(_forget_for_ever(idempotency))
+    forgetting = asyncio.create_task(_forget_for_ever(migrating, idempotency, bulk))
     stack.callback(forgetting.cancel)
 
     async def postgres_ready() -> None:
@@ -190,7 +190,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> Deps:
         views=PostgresViews(pool),
         signals=connection.signals,
         board=connection.board,
-        bulk=PostgresBulk(pool),
+        bulk=bulk,
         idempotency=idempotency,
         results=ResultsCache(connection.log, blobs, Path(settings.data) / "spool" / "results"),
         checks={"nats": connection.ready, "postgres": postgres_ready, "s3": blobs.ready},
@@ -210,12 +210,16 @@ async def _until_done(migration: Callable[[], Awaitable[object]]) -> None:
         await asyncio.sleep(MIGRATE_RETRY_S)
 
 
-async def _forget_for_ever(idempotency: PostgresIdempotency) -> None:
-    """Drops the answers whose keys are no longer kept."""
+async def _forget_for_ever(
+    migrating: Awaitable[None], idempotency: PostgresIdempotency, bulk: PostgresBulk
+) -> None:
+    """Drops the answers whose keys are no longer kept, and the bulk actions that ended long ago."""
+    await migrating
     while True:
-        await asyncio.sleep(FORGET_EVERY_S)
         with suppress(Unavailable):
             await idempotency.forget_older()
+            await bulk.forget_older()
+        await asyncio.sleep(FORGET_EVERY_S)
 
 
 async def _bounded(close: Callable[[], Awaitable[None]]) -> None:

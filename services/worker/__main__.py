@@ -55,7 +55,6 @@ async def serve(settings: Settings) -> int:
     spool = Path(settings.data) / "spool" / f"worker-{name}"
     spool.mkdir(parents=True, exist_ok=True)
     connection = await connect(settings, f"worker-{name}")
-    connection.be_present("worker", name)
     sandbox = Sandbox(settings)
     await sandbox.start(installed_processors())
     _log.info("the worker is ready", worker=name, slots=settings.slots, sandbox=sandbox.level)
@@ -78,6 +77,7 @@ async def _work(
         blobs=blobs, sandbox=sandbox, settings=settings, spool=spool, entropy=random.random,
         outside={"http": http, "llm": llm}, queue=connection.work,
     )  # fmt: skip
+    connection.be_present("worker", name, outcomes.versions())
     scheduler = Scheduler(
         log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
         board=connection.board, blobs=blobs, settings=settings, name=name, lanes=lanes(sandbox),

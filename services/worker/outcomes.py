@@ -80,6 +80,10 @@ class Outcomes:
         known = self._outside.get(processor) or self._sandbox.known.get(processor)
         return known.version if known else "0"
 
+    def versions(self) -> dict[str, str]:
+        """Every processor that this worker has, with its version."""
+        return {name: known.version for name, known in (*self._sandbox.known.items(), *self._outside.items())}
+
     async def of(self, items: Sequence[WorkItem]) -> list[c.Command]:
         """One command for each item, in their order; several that are not quick share a child."""
         if len(items) == 1 or all(map(self.quick, items)):
@@ -130,6 +134,8 @@ class Outcomes:
                 await asyncio.sleep(TROUBLE_WAIT_S)
 
     async def _process(self, item: WorkItem, token: str) -> Result | Failure | Pending:
+        if item.processor_version not in (None, self.version(item.processor)):
+            return self._other_version(item)
         try:
             if outside := self._outside.get(item.processor):
                 await self._wait_out_brake(item.lane)
@@ -137,6 +143,15 @@ class Outcomes:
             return await self._process_here(item)
         except KeyError:
             return _MISSING
+
+    def _other_version(self, item: WorkItem) -> Failure:
+        """Never a result of another version; a worker that has it may take the next attempt."""
+        name, wanted = item.processor, item.processor_version
+        message = (
+            f"Version {wanted} of {name} was asked for, and this worker has {self.version(name)}. Start a "
+            f"worker that has it, or retry the file without a version."
+        )
+        return Failure(code="unknown_processor", message=message, retryable=True)
 
     async def _process_here(self, item: WorkItem) -> Result | Failure:
         known = self._sandbox.known.get(item.processor)

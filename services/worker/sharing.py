@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tanda.contracts.work import WorkItem
 
-#: A file that is larger goes alone, and so does one that has failed before.
+#: A file that is larger goes alone, and so does one that has failed before or is bound to a version.
 SHARED_BYTES_MAX = 512 * 1024
 
 One = TypeVar("One")
@@ -48,6 +48,6 @@ class Sharing:
         return found
 
     def _size(self, item: WorkItem) -> int:
-        if item.bytes > SHARED_BYTES_MAX or item.attempt > 1:
+        if item.bytes > SHARED_BYTES_MAX or item.attempt > 1 or item.processor_version is not None:
             return 1
         return self._together(item.processor, item.content_type)

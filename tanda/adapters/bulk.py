@@ -12,6 +12,8 @@ from tanda.contracts.codec import encode
 from tanda.contracts.http import BulkRun
 
 _SQL = named("bulk")
+#: What has ended is told for as long as the key it was asked with is kept.
+KEPT_S = 24 * 3_600.0
 _run = msgspec.json.Decoder(BulkRun)
 
 
@@ -45,6 +47,9 @@ class PostgresBulk:
                 return
             run = await self.get(bulk_id)
 
+    async def forget_older(self, age_s: float = KEPT_S) -> None:
+        await self._fetch("forget", age_s)
+
     async def _fetch(self, name: str, *arguments: object) -> BulkRun | None:
         async with answering(self._pool) as connection:
             text: str | None = await connection.fetchval(_SQL[name], *arguments)
@@ -61,6 +66,7 @@ class MemoryBulk:
 
     async def create(self, run: BulkRun) -> None:
         self._runs.setdefault(run.id, run)
+        self._leases.setdefault(run.id, ("", self._clock()))
 
     async def get(self, bulk_id: str) -> BulkRun | None:
         return self._runs.get(bulk_id)
@@ -68,7 +74,7 @@ class MemoryBulk:
     async def claim(self, holder: str, lease_s: float) -> BulkRun | None:
         now = self._clock()
         for run in self._runs.values():
-            if run.status == "running" and self._leases.get(run.id, ("", 0.0))[1] <= now:
+            if run.status == "running" and self._leases[run.id][1] <= now:
                 self._leases[run.id] = (holder, now + lease_s)
                 return run
         return None
@@ -88,6 +94,12 @@ class MemoryBulk:
         run = self._runs.get(bulk_id)
         if run is not None and run.status == "running":
             self._runs[bulk_id] = msgspec.structs.replace(run, status="aborted", finished_at=at)
+
+    async def forget_older(self, age_s: float = KEPT_S) -> None:
+        oldest = self._clock() - age_s
+        for bulk_id, run in list(self._runs.items()):
+            if run.status != "running" and self._leases[bulk_id][1] < oldest:
+                del self._runs[bulk_id]
 
 
 def _text(run: BulkRun) -> str:

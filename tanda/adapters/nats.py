@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 import structlog
@@ -60,15 +61,15 @@ class Connection:
         await self.lease.ensure()
         await self.board.ensure()
 
-    def be_present(self, name: str, instance: str) -> None:
-        """Says from now on, again and again, that this service is there."""
-        self._present = asyncio.create_task(self._say_hello(name, instance))
+    def be_present(self, name: str, instance: str, processors: Mapping[str, str] | None = None) -> None:
+        """Says from now on, again and again, that this service is there; a worker with what it has."""
+        self._present = asyncio.create_task(self._say_hello(name, instance, dict(processors or {})))
 
-    async def _say_hello(self, name: str, instance: str) -> None:
+    async def _say_hello(self, name: str, instance: str, processors: dict[str, str]) -> None:
         while True:
             with suppress(Unavailable):
                 at = rfc3339(time.time_ns() // 1_000_000)
-                await self.board.hello(Presence(name=name, instance=instance, at=at))
+                await self.board.hello(Presence(name=name, instance=instance, at=at, processors=processors))
             await asyncio.sleep(HELLO_EVERY_S)
 
     async def ready(self) -> None:

@@ -37,7 +37,7 @@ def cancel(batch_id: str, /, *, json: AsJson = False, target: Target = HERE) -> 
 def retry(
     batch_id: str, /, *, file: Files = [],  # noqa: B006 - cyclopts reads it, nobody writes it
     status: Literal["failed", "cancelled", "completed"] | None = None, processor: str | None = None,
-    json: AsJson = False, target: Target = HERE,
+    processor_version: str | None = None, json: AsJson = False, target: Target = HERE,
 ) -> None:  # fmt: skip
     """Start files of a batch again: all failed ones, those named, or those of a status.
 
@@ -45,10 +45,13 @@ def retry(
         file: A file by its id or name; may be given several times.
         status: All files of this status instead.
         processor: Another processor than before.
+        processor_version: Only this version of the processor, which a running worker must have.
     """
     with target.client() as client:
-        file_ids = _file_ids(client, batch_id, file) if file else None
-        retried = client.retry(batch_id, file_ids=file_ids, status=status, processor=processor)
+        retried = client.retry(
+            batch_id, file_ids=_file_ids(client, batch_id, file) if file else None, status=status,
+            processor=processor, processor_version=processor_version,
+        )  # fmt: skip
     if json:
         show.as_json({"retried": retried})
     else:

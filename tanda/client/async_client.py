@@ -75,9 +75,12 @@ class AsyncClient:
         file_ids: Sequence[str] | None = None,
         status: str | None = None,
         processor: str | None = None,
+        processor_version: str | None = None,
     ) -> int:
         """Starts files again, all failed ones where none are named; how many."""
-        body = present(file_ids=file_ids, status=status, processor=processor)
+        body = present(
+            file_ids=file_ids, status=status, processor=processor, processor_version=processor_version
+        )
         return (await self.command(batch_id, "retry", body))["retried"]
 
     async def archive(self, batch_id: str, file_ids: Sequence[str], reason: str) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class CancelBatch(Command, frozen=True, kw_only=True):
 class RetryFiles(Command, frozen=True, kw_only=True):
     file_ids: list[str]
     processor: str | None = None
+    processor_version: str | None = None
     total: int = 0
 
 
@@ -106,6 +107,8 @@ class RequeueFile(Command, frozen=True, kw_only=True):
 
     #: Another processor than before, by name.
     processor: str | None = None
+    #: Only this version of it, in this and the attempts that follow by themselves.
+    processor_version: str | None = None
     #: Asked for by a person: also a failed, completed or cancelled file starts again.
     forced: bool = False
 

@@ -90,6 +90,8 @@ class FilesRetried(Event, frozen=True, kw_only=True):
     file_ids: list[str]
     #: Another processor than before, by name.
     processor: str | None = None
+    #: Only this version of it; None: the one that the worker has.
+    processor_version: str | None = None
     #: Files of the whole retry so far, where it takes several of these events; 0: just these.
     total: int = 0
 
@@ -172,6 +174,8 @@ class FileQueued(Event, frozen=True, kw_only=True):
     attempt: int = 1
     #: None for a new file.
     previous: FileStatus | None = None
+    #: Only this version of the processor, where a person asked for it; None: the one that the worker has.
+    processor_version: str | None = None
 
 
 class FileRejected(Event, frozen=True, kw_only=True):

@@ -255,6 +255,8 @@ class Retry(Request, frozen=True, kw_only=True):
     status: Literal["failed", "cancelled", "completed"] | None = None
     #: Another processor than before, by name.
     processor: str | None = None
+    #: Only this version of ``processor``, which a running worker must have; without it the one that it has.
+    processor_version: str | None = None
 
 
 class FilesAdded(Body, frozen=True, kw_only=True):

@@ -41,6 +41,8 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sha256: str
     source: BlobRef
     processor: str
+    #: Only this version of it; None: the one that the worker has.
+    processor_version: str | None = None
     options: dict[str, Any] = {}
     lane: str = LANE_DEFAULT
 
@@ -102,3 +104,5 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
     #: RFC 3339; when it last said so.
     at: str
+    #: Of a worker: the version of each processor that it has, by name.
+    processors: dict[str, str] = {}

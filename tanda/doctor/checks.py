@@ -114,8 +114,9 @@ async def views(patient: Patient, *, deep: bool) -> list[Finding]:
             found.append(wrong("views", "view_of_other_log", says, RESTORE, mendable=True))
         elif last - checkpoint.seq > BEHIND_EVENTS:
             says = f"The view {view} is {last - checkpoint.seq} events behind the log."
-            do = "Does the projector run?"
-            found.append(wrong("views", "view_behind", says, do, mendable=True))
+            # A replay goes as far as the live view has come: only the projector brings it further.
+            do = "Does the projector run? It goes on from there by itself; look at its log, or start Tanda."
+            found.append(wrong("views", "view_behind", says, do))
     if not found and deep:
         found = await _different(patient)
     return found or [well("views", f"up with the log at {last}; " + _compared(deep=deep))]

@@ -11,7 +11,7 @@ from tanda.domain.settling import archive_key
 from tanda.results import ResultLost, ResultsCache
 
 _LOG = frozenset({"log_went_back", "log_gap", "log_differs", "view_ahead", "view_of_other_log"})
-_VIEWS = frozenset({"view_missing", "view_behind", "view_different"})
+_VIEWS = frozenset({"view_missing", "view_different"})
 _ARCHIVE = frozenset({"archive_broken", "archive_damaged", "archive_behind"})
 
 
@@ -40,7 +40,9 @@ async def mend(patient: Patient, findings: Sequence[Finding]) -> None:
         if "object_orphaned" in codes and not running:
             await _remove_orphans(patient, holdings)
         if "work_stuck" in codes:
-            for tenant, batch_id in holdings.inventory.stuck(patient.now_ms):
+            status = await patient.connection.board.scheduler()
+            explained = status.reasons if status else ()
+            for tenant, batch_id in holdings.inventory.stuck(patient.now_ms, explained):
                 await patient.connection.work.drop(tenant, batch_id)
 
 

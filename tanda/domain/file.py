@@ -158,6 +158,8 @@ def _requeued(state: FileState, command: c.RequeueFile) -> e.FileQueued:
         attempt=state.attempt + 1,
         previous=state.status,
         processor=command.processor or state.queued.processor,
+        # What a person asked for holds until a person asks again.
+        processor_version=command.processor_version if command.forced else state.queued.processor_version,
     )
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -25,6 +26,11 @@ from tanda.embedded.servers.s3 import S3
 from tanda.settings import Settings, from_environment
 
 AnyBlobs = MemoryBlobs | S3Blobs
+
+#: Only a test that failed takes so long.
+DEADLINE_S = 30.0
+#: A patience that no test waits for.
+FOR_EVER_S = 100_000.0
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -244,34 +250,40 @@ async def test_the_bucket_is_made(server: S3) -> None:
     await blobs.close()
 
 
+NOBODY = Settings(s3_endpoint="127.0.0.1:9", s3_access_key="a", s3_secret_key="b", patience_s=0.2)
+
+
 async def test_a_server_that_is_not_there_is_unavailable_within_patience() -> None:
-    """Nobody listens: every call ends with Unavailable, not much later than the patience."""
-    blobs = S3Blobs(Settings(s3_endpoint="127.0.0.1:9", s3_access_key="a", s3_secret_key="b", patience_s=0.5))
-    begun = time.monotonic()
-    for call in (
-        lambda: put(blobs, "a", b"abc"),
-        lambda: blobs.stat("a"),
-        lambda: blobs.delete("a"),
-        lambda: blobs.keys("a"),
-        lambda: collect(blobs.stream(BlobRef(key="a", bytes=1, sha256="0"))),
-    ):
+    """Nobody listens: every call ends with Unavailable once its patience is over."""
+    blobs = S3Blobs(NOBODY)
+    async with asyncio.timeout(DEADLINE_S):
+        for call in (
+            lambda: put(blobs, "a", b"abc"),
+            lambda: blobs.stat("a"),
+            lambda: blobs.delete("a"),
+            lambda: blobs.keys("a"),
+            lambda: collect(blobs.stream(BlobRef(key="a", bytes=1, sha256="0"))),
+        ):
+            with pytest.raises(Unavailable):
+                await call()
+    await blobs.close()
+
+
+async def test_whether_a_server_is_there_is_told_without_patience() -> None:
+    """A look for readiness is not repeated, however long others would wait."""
+    blobs = S3Blobs(msgspec.structs.replace(NOBODY, patience_s=FOR_EVER_S))
+    async with asyncio.timeout(DEADLINE_S):
         with pytest.raises(Unavailable):
-            await call()
-    assert time.monotonic() - begun < 5.0
-    begun = time.monotonic()
-    with pytest.raises(Unavailable):
-        await blobs.ready()
-    assert time.monotonic() - begun < 0.4
+            await blobs.ready()
     await blobs.close()
 
 
 async def test_wrong_credentials_are_unavailable_at_once(server: S3) -> None:
-    """What no repetition would change is not repeated."""
-    blobs = await s3(server, s3_secret_key="wrong")
-    begun = time.monotonic()
-    with pytest.raises(Unavailable, match=r"Signature|Access"):
-        await put(blobs, "a", b"abc")
-    assert time.monotonic() - begun < 2.0
+    """What no repetition would change is not repeated, however long one would wait."""
+    blobs = await s3(server, s3_secret_key="wrong", patience_s=FOR_EVER_S)
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(Unavailable, match=r"Signature|Access"):
+            await put(blobs, "a", b"abc")
     await blobs.close()
 
 
@@ -291,40 +303,65 @@ async def test_a_restart_of_the_server_is_waited_out(server: S3, room: str) -> N
     await blobs.close()
 
 
+class Syncs:
+    """Syncs that begin when they are asked for and end when the test says so."""
+
+    def __init__(self, *errors: OSError) -> None:
+        self._errors = list(errors)
+        self.begun = 0
+        self._begins = threading.Semaphore(0)
+        self._ends = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self.begun += 1
+        self._begins.release()
+        assert self._ends.acquire(timeout=DEADLINE_S)
+        if self._errors:
+            raise self._errors.pop()
+
+    async def begin(self) -> None:
+        """Returns once one more has begun."""
+        assert await asyncio.to_thread(self._begins.acquire, timeout=DEADLINE_S)
+
+    def end(self) -> None:
+        self._ends.release()
+
+
+async def arrived(group: GroupSync, number: int) -> list[asyncio.Task[None]]:
+    """So many who wait by now."""
+    tasks = [asyncio.create_task(group.wait()) for _ in range(number)]
+    await asyncio.sleep(0)
+    return tasks
+
+
 async def test_a_sync_covers_only_what_came_before_it() -> None:
     """Who arrives while a sync runs gets the next one; all who wait together share one."""
-    started: list[float] = []
-
-    def sync() -> None:
-        started.append(time.monotonic())
-        time.sleep(0.05)
-
-    group = GroupSync(sync)
-
-    async def arrive(delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        arrived = time.monotonic()
-        await group.wait()
-        assert any(one >= arrived for one in started), "its sync had started before it arrived"
-
-    await asyncio.gather(*(arrive(n / 1_000) for n in range(100)))
-    assert 3 <= len(started) <= 5
+    group = GroupSync(syncs := Syncs())
+    first = await arrived(group, 1)
+    await syncs.begin()
+    second = await arrived(group, 50)
+    syncs.end()
+    await asyncio.gather(*first)
+    await syncs.begin()
+    third = await arrived(group, 50)
+    assert not any(one.done() for one in second), "their sync had started before they arrived"
+    syncs.end()
+    await asyncio.gather(*second)
+    await syncs.begin()
+    assert not any(one.done() for one in third), "their sync had started before they arrived"
+    syncs.end()
+    await asyncio.gather(*third)
+    assert syncs.begun == 3
 
 
 async def test_a_sync_that_fails_tells_its_own_callers_only() -> None:
     """The next group is not failed by the last one's error."""
-    outcomes = iter([OSError("disk"), None])
-
-    def sync() -> None:
-        time.sleep(0.02)
-        outcome = next(outcomes)
-        if outcome is not None:
-            raise outcome
-
-    group = GroupSync(sync)
-    first = asyncio.create_task(group.wait())
-    await asyncio.sleep(0.01)
-    second = asyncio.create_task(group.wait())
+    group = GroupSync(syncs := Syncs(OSError("disk")))
+    first = await arrived(group, 1)
+    await syncs.begin()
+    second = await arrived(group, 1)
+    syncs.end()
     with pytest.raises(OSError, match="disk"):
-        await first
-    await second
+        await first[0]
+    syncs.end()
+    await second[0]

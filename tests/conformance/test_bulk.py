@@ -57,6 +57,25 @@ async def test_a_silent_workers_run_is_taken_over(store: BulkStore) -> None:
     assert not await store.keep(msgspec.structs.replace(RUN, position=1), "a", LEASE_S)
 
 
+async def test_what_ended_long_ago_is_forgotten(store: BulkStore) -> None:
+    """Finished or aborted; what ended lately is told, and what runs is kept however silent its worker."""
+    names = ("finished", "aborted", "lately", "running")
+    for name in names:
+        await store.create(msgspec.structs.replace(RUN, id=name))
+        claimed = await store.claim(name, -100.0 if name != "lately" else LEASE_S)
+        assert claimed and claimed.id == name
+        if name in ("finished", "lately"):
+            await store.finish(claimed, name, AT)
+        elif name == "aborted":
+            await store.abort(name, AT)
+    await store.forget_older(1_000.0)
+    assert [name for name in names if await store.get(name)] == list(names)
+    await store.forget_older(50.0)
+    assert [name for name in names if await store.get(name)] == ["lately", "running"]
+    await store.forget_older()
+    assert [name for name in names if await store.get(name)] == ["lately", "running"]
+
+
 async def test_an_aborted_run_is_nobodys(store: BulkStore) -> None:
     """Its worker learns it with its next word; an abort of what is finished changes nothing."""
     await store.create(RUN)

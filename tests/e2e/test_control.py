@@ -51,6 +51,26 @@ async def test_a_failed_file_is_retried_into_a_second_version(tanda: Running) ->
         assert stack_is_clean(tanda)
 
 
+async def test_a_file_is_retried_with_a_version_that_a_worker_has(tanda: Running) -> None:
+    """The command line is told which there are; the document tells the one that did it."""
+    batch = await upload(tanda, "pinned", 1, processor="noop")
+    await tanda.finished(batch["id"])
+    wanted = ("retry", batch["id"], "--status", "completed", "--processor", "table", "--processor-version")
+    refused = tanda.tanda(*wanted, "no-such")
+    assert refused.returncode == 1 and "of table they have: " in refused.stderr
+    own = refused.stderr.rpartition("they have: ")[2].split()[0]
+    assert said(tanda, *wanted, own) == {"retried": 1}
+
+    async def second() -> bool:
+        return (await tanda.batch(batch["id"]) or batch)["results"]["version"] == 2
+
+    await tanda.until(second, 60)
+    with tanda.client() as client:
+        document = client.results(batch["id"])
+    assert document["metadata"]["processor_versions"] == {"table": own}
+    assert document["archivos_procesados"][0]["resultado"]["kind"] == "table"
+
+
 def stack_is_clean(stack: Running) -> bool:
     return stack.tanda("replay", "--all", "--verify").returncode == 0
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.worker.outcomes import Outcomes
@@ -21,6 +22,7 @@ from tanda.contracts.envelope import Recorded
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_all
 from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK
+from tanda.domain import file as file_aggregate
 from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
 from tests.batch_story import BatchStory
@@ -106,6 +108,15 @@ async def sealed(house: House, count: int, number: int = 1) -> BatchStory:
 
 def names(events: list[Recorded], kind: type[e.Event]) -> list[str]:
     return [str(record.file_id) for record in events if isinstance(record.event, kind)]
+
+
+async def state_of(house: House, story: BatchStory, file_id: str) -> tuple[file_aggregate.FileState, int]:
+    """A file as its events make it, and the last one's position."""
+    state, seq = file_aggregate.initial(), 0
+    for record in await house.events(story):
+        if record.file_id == file_id:
+            state, seq = file_aggregate.evolve(state, record.event), record.seq
+    return state, seq
 
 
 def completed(count: int) -> Callable[[list[Recorded]], bool]:
@@ -259,6 +270,38 @@ async def test_a_missing_source_is_tried_again_and_then_fails(house: House) -> N
     assert failed.error.code == "source_missing" and failed.retry_at > events[-1].time
     again = await house.until(story, lambda events: len(names(events, e.FileQueued)) == 2)
     assert [r.event.attempt for r in again if isinstance(r.event, e.FileQueued)] == [1, 2]
+
+
+@pytest.mark.parametrize("processor", ["noop", "table"])
+async def test_a_version_that_a_worker_lacks_is_never_replaced_by_another(
+    house: House, processor: str
+) -> None:
+    """The file fails and says what there is; asked again for what there is, it is done with that."""
+    house.settings = msgspec.structs.replace(house.settings, attempts_max=2)
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    await story.queue_with(processor, b"a,b\n1,2\n", "a.csv")
+    await story.seal()
+    await story.fail(0)
+    (file_id,) = story.file_ids
+    own = house.sandbox.known[processor].version
+    await story.command(c.RetryFiles(file_ids=[file_id], processor_version="no-such"))
+    await story.each({file_id: c.RequeueFile(processor_version="no-such", forced=True)})
+    house.scheduler()
+    for lane in (LANE_QUICK, LANE_DEFAULT):
+        house.runner(lane)
+    events = await house.until(story, lambda events: bool(names(events, e.FileFailed)[1:]))
+    failed = [r.event for r in events if isinstance(r.event, e.FileFailed)][-1]
+    assert failed.error.code == "unknown_processor" and failed.error.retryable
+    assert f"Version no-such of {processor}" in failed.error.message
+    assert f"this worker has {own}" in failed.error.message
+    assert names(events, e.FileCompleted) == []
+
+    story.states[file_id], story.seqs[file_id] = await state_of(house, story, file_id)
+    await story.each({file_id: c.RequeueFile(processor_version=own, forced=True)})
+    events = await house.until(story, completed(1))
+    (done,) = [r.event for r in events if isinstance(r.event, e.FileCompleted)]
+    assert (done.processor, done.processor_version) == (processor, own)
 
 
 async def test_a_cancelled_batch_runs_nothing_more(house: House) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from services.gateway.batches.accept import Accept
-from services.gateway.control.retry import Selection, retry
+from services.gateway.control.retry import AS_BEFORE, Selection, retry
 from tanda.contracts import commands as c
 from tanda.contracts import ids
 from tanda.contracts.http import BatchQuery, BulkAction, BulkError, BulkFilter, BulkRequest, BulkRun
@@ -126,7 +126,7 @@ class BulkActions:
         origin = self._accept.origin(run.id, run.actor)
         try:
             if run.action == "retry":
-                await retry(self._accept, run.tenant, batch_id, Selection(), None, origin)
+                await retry(self._accept, run.tenant, batch_id, Selection(), AS_BEFORE, origin)
             else:
                 await self._accept.command(run.tenant, batch_id, _COMMANDS[run.action](), origin)
         except StateForbids:

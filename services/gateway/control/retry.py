@@ -5,7 +5,7 @@ never queued. A large retry takes several such appends; a crash between two of t
 it was, and the same request again takes it up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -16,12 +16,14 @@ from services.gateway.batches.accept import (
     last_of_batch,
     state_of,
 )
+from services.gateway.problems import InvalidFields
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.contracts.envelope import NewEvent, Origin, Recorded, new_event
 from tanda.contracts.http import Retried
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_subject, file_subject
+from tanda.contracts.work import Presence
 from tanda.domain import batch, file
 from tanda.domain.errors import Conflict, NotFound, StateForbids, Unavailable
 
@@ -44,8 +46,32 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
 
 
+class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+    """With what: another processor than before, and that in one version only; None: as it comes."""
+
+    processor: str | None = None
+    version: str | None = None
+
+
+AS_BEFORE = Pinned()
+
+
+def check_offered(pinned: Pinned, services: Iterable[Presence]) -> None:
+    """InvalidFields where no worker runs that has the version that is asked for."""
+    if pinned.version is None:
+        return
+    if pinned.processor is None:
+        raise InvalidFields(("processor", "is needed with processor_version"))
+    found = {one.processors.get(pinned.processor) for one in services if one.name == "worker"} - {None}
+    if pinned.version not in found:
+        there = ", ".join(sorted(filter(None, found))) or "none"
+        raise InvalidFields(
+            ("processor_version", f"no running worker has it; of {pinned.processor} they have: {there}")
+        )
+
+
 async def retry(
-    accept: Accept, tenant: str, batch_id: str, selection: Selection, processor: str | None, origin: Origin
+    accept: Accept, tenant: str, batch_id: str, selection: Selection, pinned: Pinned, origin: Origin
 ) -> tuple[Retried, int]:
     """Queues the selected files again; how many, and the last position.
 
@@ -60,8 +86,9 @@ async def retry(
         if done and not files:
             break
         command = c.RetryFiles(
-            file_ids=[one.file_id for one in files], processor=processor, total=len(done) + len(files)
-        )
+            file_ids=[one.file_id for one in files], processor=pinned.processor,
+            processor_version=pinned.version, total=len(done) + len(files),
+        )  # fmt: skip
         batch.decide(state_of(records), command)
         try:
             seq = await _append_all(accept, tenant, batch_id, records, files, command, origin, done)
@@ -117,7 +144,9 @@ async def _append_all(
 ) -> int:
     """Each chunk with the batch's event before it; ``done`` tells how far it came."""
     expected_seq, seq = last_of_batch(records), 0
-    requeue = c.RequeueFile(processor=command.processor, forced=True)
+    requeue = c.RequeueFile(
+        processor=command.processor, processor_version=command.processor_version, forced=True
+    )
     subject = batch_subject(tenant, batch_id)
     for start in range(0, len(files), CHUNK_FILES):
         part = files[start : start + CHUNK_FILES]
@@ -132,7 +161,10 @@ async def _append_all(
 
 
 def _retried(command: c.RetryFiles) -> e.FilesRetried:
-    return e.FilesRetried(file_ids=command.file_ids, processor=command.processor, total=command.total)
+    return e.FilesRetried(
+        file_ids=command.file_ids, processor=command.processor,
+        processor_version=command.processor_version, total=command.total,
+    )  # fmt: skip
 
 
 def _queued(

@@ -13,7 +13,7 @@ from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import Answer, written
 from services.gateway.batches.writes import batch_after, command_batch, owner_of
 from services.gateway.control.archive import force_archive
-from services.gateway.control.retry import Selection, retry
+from services.gateway.control.retry import Pinned, Selection, check_offered, retry
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
 from services.gateway.openapi import answers
@@ -43,10 +43,13 @@ async def retry_files(
     tenant = await _known(gateway, caller, batch_id)
     asked, raw = await json_body(request, gateway.settings, Retry)
     selection = _selection(asked, gateway.processors)
+    pinned = Pinned(processor=asked.processor, version=asked.processor_version)
 
     async def run(_: str) -> Answer:
         origin = gateway.accept.origin(idempotency_key, caller.actor)
-        retried, seq = await retry(gateway.accept, tenant, batch_id, selection, asked.processor, origin)
+        if pinned.version is not None:
+            check_offered(pinned, await gateway.deps.board.services())
+        retried, seq = await retry(gateway.accept, tenant, batch_id, selection, pinned, origin)
         return written(202, retried, seq)
 
     return await _once(gateway, caller, idempotency_key, f"retry {batch_id}", raw, run)

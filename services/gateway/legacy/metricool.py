@@ -14,7 +14,7 @@ from starlette.responses import Response
 from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import read
 from services.gateway.batches.writes import owner_of
-from services.gateway.control.retry import Selection, retry
+from services.gateway.control.retry import AS_BEFORE, Selection, retry
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
 from services.gateway.legacy.commanding import Deed, act, commanded
@@ -163,7 +163,7 @@ async def retry_failed(
     """Starts the failed clips again."""
 
     async def deed(tenant: str, origin: Origin) -> int:
-        _, seq = await retry(gateway.accept, tenant, batch_id, Selection(), None, origin)
+        _, seq = await retry(gateway.accept, tenant, batch_id, Selection(), AS_BEFORE, origin)
         return seq
 
     return await _press(request, caller, gateway, idempotency_key, batch_id, deed)

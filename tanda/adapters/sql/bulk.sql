@@ -33,4 +33,5 @@ where id = $1 and run = $2 and status = 'running'
 returning run;
 
 -- name: forget
-delete from tanda.bulk_actions where status <> 'running' and created_at < now() - make_interval(secs => $1);
+-- The lease says when somebody last worked on it: a long one is not forgotten as soon as it ends.
+delete from tanda.bulk_actions where status <> 'running' and lease_until < now() - make_interval(secs => $1);

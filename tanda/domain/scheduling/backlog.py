@@ -429,6 +429,7 @@ def work_item(batch: BatchEntry, file_id: str) -> WorkItem:
         sha256=queued.sha256,
         source=queued.source,
         processor=queued.processor,
+        processor_version=queued.processor_version,
         options=queued.options,
         lane=file.lane,
     )

@@ -183,7 +183,7 @@ async def test_a_reload_without_a_gateway_shows_what_was_known(browser: "Browser
         page, complaints = await page_of(context, f"{tanda.url}/#/batches")
         await page.locator(f"#{known} [data-status=completed]").wait_for()
         await page.evaluate("navigator.serviceWorker.ready.then(() => true)")
-        with tanda.gateway_away():
+        with tanda.away("gateway"):
             await page.reload()
             await page.locator(f"#{known} [data-status=completed]").wait_for()
             await link(page, "offline")

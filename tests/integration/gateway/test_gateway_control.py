@@ -11,13 +11,15 @@ import pytest
 
 from services.gateway.control import retry as retrying
 from tanda.contracts import commands as c
+from tanda.contracts import events as e
 from tanda.contracts.results import BlobRef, FileError
-from tanda.contracts.work import LaneStatus, SchedulerStatus
+from tanda.contracts.work import LaneStatus, Presence, SchedulerStatus
 from tanda.settings import Settings
 from tests.batch_story import BatchStory, digest
 from tests.integration.gateway.stand import Stand
 
 DEADLINE_S = 10.0
+AT = "2026-11-21T05:13:00.000Z"
 KEYS = "acme:k1,globex:k2,ops:k3"
 
 
@@ -89,6 +91,34 @@ async def test_chosen_files_start_again_with_another_processor(
     assert (file["status"], file["attempt"], file["processor"]) == ("queued", 2, "invoice")
     history = (await http.get(f"{url(story)}/files/{story.file_ids[0]}/history")).json()["data"]
     assert history[-1]["actor"] == "Ana"
+
+
+async def test_a_version_is_asked_of_the_workers_that_run(stand: Stand, http: httpx2.AsyncClient) -> None:
+    """Refused where none has it, with what they have; else the events carry it."""
+    story = await finished(stand, completed=0, failed=1)
+    body = {"processor": "invoice", "processor_version": "2"}
+    nobody = await http.post(f"{url(story)}/retry", json=body)
+    for instance, version in (("a", "1"), ("b", "3")):
+        present = Presence(name="worker", instance=instance, at=AT, processors={"invoice": version})
+        await stand.board.hello(present)
+    others = await http.post(f"{url(story)}/retry", json=body)
+    alone = await http.post(f"{url(story)}/retry", json={"processor_version": "3"})
+    refused = [(one.status_code, one.json()["errors"][0]["field"]) for one in (nobody, others, alone)]
+    assert refused == [(422, "processor_version"), (422, "processor_version"), (422, "processor")]
+    assert "they have: none" in nobody.json()["detail"] and "they have: 1, 3" in others.json()["detail"]
+    assert [one["name"] for one in (await http.get("/v1/system")).json()["services"]] == ["worker", "worker"]
+
+    assert (await http.post(f"{url(story)}/retry", json=body | {"processor_version": "3"})).status_code == 202
+    last = [one async for chunk in stand.log.read(after=story.seq) for one in chunk][-2:]
+    asked, queued = (one.event for one in last)
+    assert isinstance(asked, e.FilesRetried) and (asked.processor, asked.processor_version) == (
+        "invoice",
+        "3",
+    )
+    assert isinstance(queued, e.FileQueued) and (queued.processor, queued.processor_version) == (
+        "invoice",
+        "3",
+    )
 
 
 async def test_a_retry_repeated_under_its_key_retries_once(stand: Stand, http: httpx2.AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """`tanda doctor` finds every kind of damage that is planted, explains it, and --repair mends it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import redirect_stdout
 from hashlib import sha256
@@ -13,13 +14,18 @@ import pytest
 
 from services.projector import replay
 from services.projector.catalog import VIEWS
+from services.projector.projector import Projector
 from services.projector.rebuild import rebuild
 from services.storage.storage import Storage
+from services.worker.scheduler import Scheduler
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.views.store import ViewStore
+from tanda.archive.records import same
 from tanda.cli.doctor import examine, mended
 from tanda.contracts import events as e
-from tanda.contracts.work import Presence, SchedulerStatus
+from tanda.contracts.work import LANE_QUICK, Presence, SchedulerStatus
+from tanda.doctor import checks
+from tanda.doctor.checks import BEHIND_EVENTS
 from tanda.doctor.findings import Finding
 from tanda.doctor.inventory import ORPHAN_GRACE_MS
 from tanda.doctor.patient import Patient, patient
@@ -184,6 +190,42 @@ async def test_a_damaged_archive_is_found_and_written_again(place: Site, doctor:
     assert "archive_behind" not in await repaired(doctor)
 
 
+async def test_a_chain_that_is_broken_is_found_and_closed_again(place: Site, doctor: Patient) -> None:
+    """A segment in the middle is gone: how far the archive is whole is told, and the log fills the gap."""
+    writer = await place.archive_all()
+    for seed in (1, 2, 3):
+        await place.events(30, seed=seed)
+        await writer.advance_to_end()
+        writer.close_segment()
+    first, second, third = (await place.archive.chain()).segments
+    await place.blobs.delete(second.key)
+    (found,) = [one for one in await examine(doctor, deep=True) if one.check == "archive"]
+    assert (found.code, found.mendable) == ("archive_broken", True)
+    assert f"whole up to {first.last}, and has parts up to {third.last}" in found.says
+    assert [code for code in await repaired(doctor, deep=True) if code.startswith("archive")] == []
+    chain = await place.archive.chain()
+    assert not chain.detached and not chain.superseded
+    assert [one async for chunk in place.archive.records() for one in chunk] == await place.records()
+
+
+async def test_a_broken_chain_that_no_log_can_close_is_not_promised_to_be_mended(
+    place: Site, doctor: Patient
+) -> None:
+    """Log and segment are both gone: the positions are told, and what is still there is kept."""
+    writer = await place.archive_all()
+    for seed in (1, 2):
+        await place.events(30, seed=seed)
+        await writer.advance_to_end()
+        writer.close_segment()
+    first, second = (await place.archive.chain()).segments
+    await place.blobs.delete(first.key)
+    await place.raw.recreate()
+    (found,) = [one for one in await examine(doctor) if one.check == "archive"]
+    assert (found.code, found.mendable) == ("archive_broken", False)
+    await mend(doctor, await examine(doctor))
+    assert (await place.archive.chain()).detached == [second]
+
+
 async def test_views_that_differ_are_found_and_built_again(
     place: Site, pool: asyncpg.Pool, doctor: Patient, tmp_path: Path
 ) -> None:
@@ -196,6 +238,50 @@ async def test_views_that_differ_are_found_and_built_again(
     await pool.execute("drop schema view_stats cascade")
     assert codes(await examine(doctor)) == ["view_missing"]
     assert await repaired(doctor) == []
+
+
+async def test_views_far_behind_are_found_and_left_to_the_projector(
+    place: Site, pool: asyncpg.Pool, doctor: Patient
+) -> None:
+    """How far each view is behind is told, and no repair is promised; the projector brings them up."""
+    await views(place, pool)
+    await place.events(BEHIND_EVENTS + 1)
+    last = (await place.raw.facts()).last
+    behind = [one for one in await examine(doctor) if one.check == "views"]
+    assert [(one.code, one.mendable) for one in behind] == [("view_behind", False)] * len(VIEWS)
+    assert f"{last} events behind the log" in behind[0].says and "projector" in behind[0].do
+    connection = place.connection
+    projector = Projector(connection.log, ViewStore(pool), connection.signals, VIEWS, place.settings)
+    task = asyncio.create_task(projector.run())
+    async with asyncio.timeout(DEADLINE_S):
+        while "view_behind" in codes(await checks.views(doctor, deep=False)):
+            await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert codes(await checks.views(doctor, deep=True)) == []
+
+
+@pytest.mark.parametrize("strange", ["log", "views"])
+async def test_views_of_another_log_are_found_and_built_from_the_one_that_is_archived(
+    place: Site, pool: asyncpg.Pool, doctor: Patient, strange: str
+) -> None:
+    """The archive says which is right: another log is replaced by it, or only the views are built anew."""
+    await place.events(60)
+    if strange == "log":
+        await place.archive_all()
+    await views(place, pool)
+    await place.raw.recreate()
+    await place.events(90, seed=4)
+    if strange == "views":
+        await place.archive_all()
+    right = [one async for chunk in place.archive.records() for one in chunk]
+    found = [one for one in await examine(doctor) if one.code == "view_of_other_log"]
+    assert len(found) == len(VIEWS) and "had seen another event" in found[0].says
+    assert not {"view_of_other_log", "log_differs"} & set(await repaired(doctor, deep=True))
+    log = await place.records()
+    assert len(log) == len(right) and all(map(same, log, right))
+    store = ViewStore(pool)
+    assert {one.seq for name in VIEWS if (one := await store.checkpoint(name))} == {right[-1].seq}
 
 
 async def test_missing_objects_are_found_and_brought_back(
@@ -273,3 +359,38 @@ async def test_work_that_stands_still_is_found(place: Site, doctor: Patient) -> 
     await place.connection.client.flush()
     assert "work_stuck" not in codes(await examine(doctor))
     assert e.FileQueued in {type(one.event) async for chunk in place.connection.log.read() for one in chunk}
+
+
+async def test_work_that_stands_still_is_released_again(place: Site, doctor: Patient, tmp_path: Path) -> None:
+    """A runner has taken a file and neither begins nor lets go; the repair takes it away for the next one."""
+    story = BatchStory(place.connection.log, place.blobs)
+    await story.create()
+    await story.upload([b"uno"])
+    await story.seal()
+    connection = place.connection
+    clock = Clock(doctor)
+    scheduler = Scheduler(
+        log=connection.log, work=connection.work, timers=connection.timers, lease=connection.lease,
+        board=connection.board, blobs=place.blobs, settings=place.settings, name="w",
+        lanes={"noop": LANE_QUICK}, clock=lambda: time.time() + clock.ahead_s,
+    )  # fmt: skip
+    await connection.board.hello(Presence(name="worker", instance="1", at="2026-11-25T00:00:00Z"))
+    mine = (story.tenant, story.batch_id, story.file_ids[0])
+    schedules = asyncio.create_task(scheduler.lead())
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await connection.work.take(LANE_QUICK, 1, DEADLINE_S)
+            while await connection.board.scheduler() is None:
+                await asyncio.sleep(0.02)
+        clock.ahead_s = HOUR_S
+        before = await examine(doctor)
+        assert [one.about for one in before if one.code == "work_stuck"] == [[story.batch_id]]
+        await mend(doctor, before)
+        async with asyncio.timeout(DEADLINE_S):
+            (again,) = await connection.work.take(LANE_QUICK, 1, DEADLINE_S)
+        assert (again.item.tenant, again.item.batch_id, again.item.file_id) == mine
+        assert again.is_first, "the lease gave it back, not the repair"
+    finally:
+        schedules.cancel()
+        await asyncio.gather(schedules, return_exceptions=True)
+        await connection.work.drop(story.tenant, story.batch_id)

@@ -137,6 +137,21 @@ def test_a_retry_reads_the_archived_source() -> None:
     ]
 
 
+def test_a_version_holds_until_a_person_asks_again() -> None:
+    """Attempts that follow by themselves keep to it; a person's next retry without one takes any."""
+    asked = c.RequeueFile(processor="pdf", processor_version="2", forced=True)
+    (queued,) = files.decide(after("queue", "start", "fail"), asked)
+    state = files.evolve(files.initial(), queued)
+    assert isinstance(queued, e.FileQueued) and (queued.processor, queued.processor_version) == ("pdf", "2")
+    state = msgspec.structs.replace(state, status="retrying")
+    versions: list[str | None] = []
+    for command in (c.RequeueFile(), c.RequeueFile(forced=True)):
+        (again,) = files.decide(state, command)
+        assert isinstance(again, e.FileQueued) and again.processor == "pdf"
+        versions.append(again.processor_version)
+    assert versions == ["2", None]
+
+
 def test_the_short_state_decides_a_start_like_the_folded_one() -> None:
     """A runner that knows the last event is the FileQueued needs no read before its start."""
     retried = after("queue", "start", "fail for now", "requeue")

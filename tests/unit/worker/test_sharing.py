@@ -1,5 +1,7 @@
 """Which files share a sandboxed child, and how many are taken for it."""
 
+import msgspec
+
 from services.worker.sharing import SHARED_BYTES_MAX, Sharing
 from tanda.contracts.results import BlobRef
 from tanda.contracts.work import WorkItem
@@ -34,7 +36,7 @@ def test_few_files_are_spread_over_the_free_children() -> None:
 
 
 def test_no_child_gets_more_than_the_sandbox_says() -> None:
-    """What it has not learned yet, what is large and what has failed before goes alone."""
+    """What it has not learned yet, what is large, has failed before or is bound to a version goes alone."""
     items = [item(n) for n in range(10)]
     assert sizes(Sharing(lambda *_: 4), items, 1) == [4, 4, 2]
     assert sizes(Sharing(lambda *_: 1), items, 1) == [1] * 10
@@ -42,6 +44,8 @@ def test_no_child_gets_more_than_the_sandbox_says() -> None:
     assert sizes(Sharing(lambda *_: 32), large, 1) == [1] * 3
     again = [item(n, attempt=2) for n in range(3)]
     assert sizes(Sharing(lambda *_: 32), again, 1) == [1] * 3
+    bound = [msgspec.structs.replace(item(n), processor_version="1") for n in range(3)]
+    assert sizes(Sharing(lambda *_: 32), bound, 1) == [1] * 3
 
 
 def test_more_is_taken_only_as_groups_grow() -> None:
