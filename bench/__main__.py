@@ -15,14 +15,16 @@ from pathlib import Path
 
 import uvloop
 
-from bench import control, idle, live, page, peers, pipeline, replayed, single
+from bench import control, growth, idle, live, page, peers, pipeline, replayed, single
 from bench.ingest import results, upload
+from bench.live import many
 from tests.running import Running, running
 
 ROUNDS = 3
 FILES = 5_000
-#: Long ones, or such as repeat by themselves.
-ONCE = ("upload", "results", "idle")
+GROWN_FILES = 100_000
+#: Too long, or too much of a disturbance, for more than one round; or such as repeat by themselves.
+ONCE = ("upload", "results", "idle", "many")
 OURS = "Tanda"
 LIMIT = "bare log: one outcome a file, in atomic batches"
 
@@ -40,6 +42,7 @@ async def measure(rounds: int, files: int, only: set[str]) -> list[dict[str, obj
                 ("pipeline", "files/s, seal to BatchCompleted, noop, fsync always", pipeline.run),
                 ("control", "ms from a pause to the last start after it, 10,000 queued", control.run),
                 ("live", "ms from the append's call to the client, p50", live.run),
+                ("many", "ms from the append's call to the last of 3,000 clients, p50", many.run),
                 ("upload", "files/s, ms, MB/s and MB of gateway memory while uploading", upload.run),
                 (
                     "results",
@@ -51,10 +54,7 @@ async def measure(rounds: int, files: int, only: set[str]) -> list[dict[str, obj
             for name, unit, bench in benches:
                 if only and name not in only:
                     continue
-                taken = [
-                    await bench(stack, files)
-                    for _ in range(1 if name in ("upload", "results", "idle") else rounds)
-                ]
+                taken = [await bench(stack, files) for _ in range(1 if name in ONCE else rounds)]
                 medians = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
                 figures.append({"bench": name, "unit": unit, **{k: round(v, 3) for k, v in medians.items()}})
                 print(json.dumps(figures[-1]), flush=True)
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--files", type=int, default=FILES)
     parser.add_argument("--only", nargs="*", default=[], help="of our own figures, only these")
+    parser.add_argument("--grown", type=int, default=GROWN_FILES, help="of --only growth: files in the log")
     parser.add_argument("--peers", action="store_true", help="what people use today, beside ours, into docs/")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -91,6 +92,10 @@ def main() -> None:
         rates = uvloop.run(beside(options.rounds, options.files))
         page.write(rates, OURS, LIMIT)
         figures: list[dict[str, object]] = [{"bench": "peers", "unit": "files/s", **rates}]
+    elif options.only == ["growth"]:
+        grown = uvloop.run(growth.run(options.grown))
+        figures = [{"bench": f"growth: {name}", **figure} for name, figure in grown.items()]
+        print("\n".join(json.dumps(figure) for figure in figures))
     else:
         figures = uvloop.run(measure(options.rounds, options.files, set(options.only)))
     if options.json:

@@ -62,10 +62,10 @@ async def under_way(stack: Running, batch: tuple[str, str]) -> None:
     await stack.until(begun, 60)
 
 
-async def seal(connection: Connection, files: int) -> tuple[str, str]:
-    """A sealed batch; its tenant and id."""
+async def seal(connection: Connection, files: int, tenant: str = "") -> tuple[str, str]:
+    """A sealed batch, of a tenant of its own where none is given; its tenant and id."""
     now_ms = time.time_ns() // 1_000_000
-    tenant = f"bench{token_hex(3)}"
+    tenant = tenant or f"bench{token_hex(3)}"
     batch_id = ids.derived_id(ids.BATCH, now_ms, tenant)
     subject = batch_subject(tenant, batch_id)
     created = new_event(subject, e.BatchCreated(name="bench"), expected_seq=0, time_ms=now_ms, origin=ORIGIN)

@@ -26,6 +26,8 @@ from tanda.settings import Settings
 SNAPSHOTS_KEPT = 2
 #: Without many events a snapshot is taken this often, where anything has changed.
 SNAPSHOT_EVERY_S = 30.0
+#: How often it is asked whether a snapshot is due.
+_LOOK_EVERY_S = 1.0
 #: What a clean stop may spend on its last snapshot.
 _LAST_SNAPSHOT_S = 0.7
 _BACKOFF_S = 0.2
@@ -178,7 +180,7 @@ class Follower:
 
     async def _snapshot_in_time(self) -> None:
         while True:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(_LOOK_EVERY_S)
             behind = self._position - self._saved
             late = time.monotonic() - self._saved_at >= SNAPSHOT_EVERY_S
             if behind >= self._events_max or (behind and late):

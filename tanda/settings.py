@@ -7,6 +7,7 @@ known one, so that a typing error cannot pass for a default.
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
 #: What a header can carry, and what every provider's keys are of.
 _KEY = re.compile(r"[!-~]*")
 _FOREIGN_PREFIXES = ("TANDA_TEST_", "TANDA_BENCH_")
+#: In the environment of a service that was started before its servers: the rest comes as JSON on its stdin.
+TOLD_LATER = "EMBEDDED_TOLD_LATER"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     uploads_concurrent_max: int = 64
 
     # -- live
-    sse_clients_max: int = 2_000
+    sse_clients_max: int = 5_000
     sse_queue_events_max: int = 2_000
     sse_ping_s: float = 15.0
     #: A client further behind than this gets a fresh snapshot instead of every event.
@@ -165,6 +168,8 @@ def providers(settings: Settings) -> frozenset[str]:
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Reads and checks the settings; ValueError with one sentence where one is wrong."""
+    if TOLD_LATER in environ:
+        environ = _wait_for_environment()
     known = {f"TANDA_{name.upper()}": name for name in Settings.__struct_fields__}
     values: dict[str, str] = {}
     for key, value in environ.items():
@@ -180,6 +185,16 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     except msgspec.ValidationError as error:
         raise ValueError(f"A TANDA_ setting does not fit: {error}") from error
     return check(settings)
+
+
+def _wait_for_environment() -> Mapping[str, str]:
+    """What ``tanda up`` tells a service once its servers are there; it ends where that ended before."""
+    del os.environ[TOLD_LATER]  # of no concern to a child of ours
+    told = sys.stdin.buffer.read()
+    if not told:
+        raise SystemExit("The supervisor ended before it had anything to do.")
+    os.environ.update(msgspec.json.decode(told, type=dict[str, str]))
+    return os.environ
 
 
 def check(settings: Settings) -> Settings:

@@ -1,5 +1,9 @@
 """The composition root: real servers behind the ports, one HTTP server, an end without loose ends."""
 
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+# isort: split
+
 import asyncio
 import signal
 import sys
@@ -8,16 +12,18 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from secrets import token_hex
+from types import FrameType
 from typing import Any
 
 import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.gateway.app import create_app
 from services.gateway.deps import PROCESSORS, Deps
+from services.gateway.live.capacity import raise_open_files
+from services.gateway.live.connection import GatewayProtocol
 from services.gateway.live.hub import Hub
 from tanda import telemetry
 from tanda.adapters.bulk import PostgresBulk
@@ -35,12 +41,12 @@ from tanda.domain.errors import LogDamaged, Unavailable
 from tanda.results import ResultsCache
 from tanda.settings import Settings, from_environment
 
-#: Request headers have to be complete within this time (slow loris).
-HEADERS_S = 10.0
 #: What runs at the end gets this long; `tanda up` kills after ten seconds.
 GRACE_S = 4
 #: Live clients get this long to take the last word.
 LEAVE_S = 0.5
+#: uvicorn looks ten times a second whether it is to end; a signal wakes ours at once, and all else may wait.
+TICK_S = 0.5
 KEEP_ALIVE_S = 30
 #: Idempotency keys and ended bulk actions are kept for a day; those past it go within another hour.
 FORGET_EVERY_S = 3600.0
@@ -56,47 +62,23 @@ CHECK_LOG_S = 3.0
 log = structlog.get_logger(__name__)
 
 
-class DeadlineProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that cuts a connection whose next request does not get through its headers in time."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore
-        super().connection_made(transport)
-        self._arm()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        if self._deadline is None:
-            self._arm()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._disarm()
-        super().on_headers_complete()
-
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(HEADERS_S, self._cut)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _cut(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
-
-
 class GatewayServer(uvicorn.Server):
     """Tells live clients before it waits for them; left alone, uvicorn would wait until they leave."""
 
     def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
         super().__init__(config)
         self._hub = hub
+        self._told_to_end = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._told_to_end.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._told_to_end.set()
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         self._hub.drain()
@@ -106,9 +88,8 @@ class GatewayServer(uvicorn.Server):
     def _cut_live(self) -> None:
         """A live client that has not gone by now takes nothing: it does not keep the process from ending."""
         for connection in list(self.server_state.connections):
-            scope = getattr(connection, "scope", None) or {}
-            if scope.get("state", {}).get("live"):
-                connection.transport.abort()  # pyright: ignore[reportOptionalMemberAccess,reportAttributeAccessIssue]
+            if isinstance(connection, GatewayProtocol) and connection.live:
+                connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -135,7 +116,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=DeadlineProtocol,
+        http=GatewayProtocol,
         ws="none",
         log_config=None,
         access_log=False,
@@ -257,6 +238,7 @@ async def _bounded(close: Callable[[], Awaitable[None]]) -> None:
 def main() -> None:
     settings = from_environment()
     telemetry.configure("gateway", settings.log_level)
+    raise_open_files()
     relax_collector()
     sys.exit(uvloop.run(serve(settings)))
 

@@ -14,6 +14,7 @@ from services.gateway.control import routes as control
 from services.gateway.deps import Deps, Gateway
 from services.gateway.downloads import files, results
 from services.gateway.legacy.routes import ROUTERS as OLDER_FRONT_ENDS
+from services.gateway.live import laggards
 from services.gateway.live import routes as live
 from services.gateway.metrics import Measured
 
@@ -47,7 +48,9 @@ def create_app(deps: Deps) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     gateway: Gateway = app.state.gateway
-    runs = (gateway.hub.run(), gateway.positions.run(), gateway.bulk.run())
+    hub = gateway.hub
+    runs = (hub.run(), hub.ping_for_ever(), laggards.tell_for_ever(gateway),
+            gateway.positions.run(), gateway.bulk.run())  # fmt: skip
     tasks = [asyncio.create_task(run) for run in runs]
     try:
         yield

@@ -75,7 +75,7 @@ class Gateway:
         self.accept = Accept(deps.log, deps.source, deps.settings.patience_s, deps.now_ms)
         self.intake = Intake(deps.settings, deps.blobs, deps.body_grace_s)
         self.positions = ViewPositions(deps.views, deps.signals)
-        self.hub = Hub(deps.log, deps.settings)
+        self.hub = Hub(deps.log, deps.settings, self.metrics.sent)
         self.reasons = Reasons(deps.board)
         self.bulk = BulkActions(deps.bulk, deps.views, self.accept, deps.now_ms)
 

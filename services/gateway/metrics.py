@@ -32,8 +32,8 @@ class Metrics:
         self._bytes.inc(size)
         self._append.observe(seconds)
 
-    def sent(self, data: bytes) -> None:
-        self._sent.inc(len(data))
+    def sent(self, size: int) -> None:
+        self._sent.inc(size)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method, route, str(status)).inc()

@@ -3,6 +3,10 @@
 Exit code 0 after SIGTERM; 3 where the log is damaged, since going on would build on a lie.
 """
 
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+# isort: split
+
 import asyncio
 import signal
 import sys

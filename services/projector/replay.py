@@ -4,6 +4,10 @@ Without a further option the views are rebuilt and swapped in. Exit code 0; 1 wh
 where ``--verify`` found a difference; 2 for wrong usage. Progress goes to stderr, answers to stdout.
 """
 
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+# isort: split
+
 import argparse
 import asyncio
 import sys

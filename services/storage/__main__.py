@@ -1,5 +1,9 @@
 """The storage service: builds results, archives sources. The composition root."""
 
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+# isort: split
+
 import asyncio
 import signal
 import time

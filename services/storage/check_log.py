@@ -4,6 +4,10 @@ Exit code 0; 3 with one sentence on stderr where the log is damaged. It makes an
 server does not answer, it says nothing: the services wait for it by themselves.
 """
 
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+# isort: split
+
 import asyncio
 import sys
 

@@ -21,7 +21,7 @@ from tanda.ports import Blobs
 
 #: The log's end is looked at this often, and what is new is archived at the latest after ``LAG_S``: what a
 #: total loss of the log may cost.
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 2.0
 LAG_S = 10.0
 #: What a clean stop may spend on the last events.
 LAST_S = 1.5

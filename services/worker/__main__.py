@@ -1,5 +1,9 @@
 """The worker: a scheduler that may lead, and runners. The composition root."""
 
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+# isort: split
+
 import asyncio
 import random
 import shutil

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
+import msgspec
 import structlog
 
 from tanda.contracts import commands as c
@@ -37,6 +38,9 @@ LEASE_RENEW_S = 1.5
 #: given the longest that its work and its lease may take.
 RELEASED_AGE_S = 5.0
 SWEEP_EVERY_S = 1.0
+#: What it tells of itself goes out at once where it has changed, and else this often (a third of the time
+#: after which it is forgotten).
+TELL_EVERY_S = 5.0
 #: How long the release waits for news at most; timers and due files are looked at this often.
 TICK_S = 0.5
 #: A provider's lane holds so many times what may run at once: the next call waits in the queue already.
@@ -90,6 +94,9 @@ class Scheduler:
         self._providers = providers(settings)
         self._clock = clock
         self._origin = Origin(source=f"/scheduler/{name}")
+        #: What the board was last told, and when.
+        self._said: SchedulerStatus | None = None
+        self._said_at = 0.0
         #: What each provider's lane was last told: calls at once, and its brake's end.
         self._told: dict[str, tuple[int, int]] = {}
 
@@ -161,7 +168,7 @@ class Scheduler:
                     swept_at = self._clock()
                     self._told.clear()
                     await self._sweep(fold.fair)
-                    await self._board.tell(self._status(fold.fair))
+                    await self._tell_board(fold.fair)
             except Unavailable as error:
                 _log.warning("a server does not answer, releasing later", error=str(error))
                 await asyncio.sleep(TROUBLE_WAIT_S)
@@ -216,9 +223,13 @@ class Scheduler:
             except Unavailable:
                 await asyncio.sleep(TROUBLE_WAIT_S)
 
-    def _status(self, fair: FairScheduler) -> SchedulerStatus:
-        now_ms = int(self._clock() * 1000)
-        return status_of(fair, self._all_lanes(), leader=self._name, now_ms=now_ms)
+    async def _tell_board(self, fair: FairScheduler) -> None:
+        now = self._clock()
+        status = status_of(fair, self._all_lanes(), leader=self._name, now_ms=int(now * 1000))
+        same = self._said is not None and msgspec.structs.replace(status, at=self._said.at) == self._said
+        if not same or now - self._said_at >= TELL_EVERY_S:
+            await self._board.tell(status)
+            self._said, self._said_at = status, now
 
     async def _sweep(self, fair: FairScheduler) -> None:
         """Puts back what the queue may have lost; what it still has stays there once."""

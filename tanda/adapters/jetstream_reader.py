@@ -33,9 +33,10 @@ PULL_EVENTS = 1_000
 #: Pulls in flight; the next one is asked for when half of the messages have been handed over.
 PULLS = 2
 PULL_EXPIRES_S = 30
-HEARTBEAT_S = 1
+#: Every second of it, over all readers, was half of what an idle server had to do.
+HEARTBEAT_S = 2
 #: Longer without a heartbeat or a message: the consumer is gone.
-STALL_S = 2.5
+STALL_S = 5.0
 INACTIVE_S = 30
 REOPEN_WAIT_S = 0.1
 _HEARTBEAT = "100"

@@ -3,6 +3,10 @@
 0 is done, 1 is failed (the reason on stderr, in one line), 2 is wrong usage.
 """
 
+import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+# isort: split
+
 import logging
 import sys
 from importlib.metadata import version

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from tanda.settings import TOLD_LATER
 
 #: Marks every process of a stack with its data folder: what a killed supervisor leaves behind is known by
 #: it. Without the prefix ``TANDA_``, which belongs to settings.
@@ -43,6 +46,12 @@ class Process:
     async def exited(self) -> int:
         return await self._child.wait()
 
+    def tell(self, env: Mapping[str, str]) -> None:
+        """The environment that a child waits for; one that has ended meanwhile is met by ``exited``."""
+        assert self._child.stdin, "it was spawned to be told later"
+        self._child.stdin.write(json.dumps(dict(env)).encode())
+        self._child.stdin.close()
+
     def send(self, number: signal.Signals) -> None:
         if self.running:
             with contextlib.suppress(ProcessLookupError):
@@ -70,18 +79,19 @@ async def spawn(
     cwd: Path | None = None,
     account: Account | None = None,
     on_our_death: signal.Signals = signal.SIGTERM,
+    told_later: bool = False,
 ) -> Process:
     """Starts a child in a session of its own, so that Ctrl-C reaches the supervisor alone.
 
     Call it from the main thread: the kernel sends ``on_our_death`` when the *thread* that started the
-    child ends.
+    child ends. With ``told_later`` it waits for ``tell``.
     """
     with _appending(log) as out:
         child = await asyncio.create_subprocess_exec(
             *argv,
-            env=env,
+            env={**env, TOLD_LATER: "1"} if told_later else env,
             cwd=cwd,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if told_later else asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,

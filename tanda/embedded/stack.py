@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tanda.embedded import orphans, runfile
-from tanda.embedded.child import CHECK_LOG, EXIT_LOG_DAMAGED, Service, ServiceChild, tanda_services
+from tanda.embedded.child import EXIT_LOG_DAMAGED, Service, ServiceChild, tanda_services
 from tanda.embedded.folder import LOOPBACK, Folder, FolderInUse, free_ports, is_free, turn_over
+from tanda.embedded.log_check import LogCheck
 from tanda.embedded.servers import Servers, start_all, stop_all
 from tanda.embedded.servers.account import NoPlace
 from tanda.embedded.servers.binaries import BinaryMissing
@@ -25,7 +26,6 @@ PORT = 8420
 #: The services' first start includes streams, migrations and a look at the whole log.
 READY_S = 90.0
 READY_POLL_S = 0.1
-CHECK_S_MAX = 60.0
 READY_TIMEOUT_S = 2.0
 #: Everything is down in under 10 s: services first, and the servers get what is left of it.
 STOP_S = 9.5
@@ -99,6 +99,7 @@ class Stack:
             for service in services
             for number in range(1, service.count + 1)
         ]
+        self._log_check = LogCheck()
         self._ending = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -111,8 +112,12 @@ class Stack:
         own = {name: value for server in self.servers for name, value in server.environment().items()}
         if EVENTS_BYTES_VARIABLE in self.environ:
             own.pop(EVENTS_BYTES_VARIABLE, None)
+        return {**self._place(), **own}
+
+    def _place(self) -> dict[str, str]:
+        """What is known before any server runs."""
         place = {"TANDA_HOST": self.host, "TANDA_PORT": str(self.port), "TANDA_DATA": str(self.folder.path)}
-        return {**self.environ, **own, **place}
+        return {**self.environ, **place}
 
     async def run(self) -> int:
         self._listen()
@@ -141,36 +146,24 @@ class Stack:
 
     async def _start(self) -> None:
         await orphans.stop(lambda: orphans.marked(self.folder.path), signal.SIGTERM)
+        if self._has_log:
+            await self._log_check.prepare(str(self.folder.path), self._place())
+        # Python's libraries take longer to load than the servers to start: both at once.
+        for service in self.services:
+            await service.prepare(self._place())
         await start_all(self.servers)
         for server in self.servers:
             self._keep(server)
-        if self._has_log:
-            await self._check_log()
+        if self._has_log and (sentence := await self._log_check.verdict(self.environment())):
+            say(sentence.splitlines()[-1])
         for service in self.services:
-            await service.spawn()
+            await service.begin()
             self._keep(service)
         self._watch()
         self._write_run()
         await self._until_gateway_ready()
         with contextlib.suppress(OSError):
             print(f"Tanda is ready at {self.url}", flush=True)
-
-    async def _check_log(self) -> None:
-        """Before anything can write: the services would build on a log that lost events, or fill its gaps."""
-        check = await asyncio.create_subprocess_exec(
-            *CHECK_LOG, env=self.environment(), stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            async with asyncio.timeout(CHECK_S_MAX):
-                _, said = await check.communicate()
-        except (TimeoutError, asyncio.CancelledError):
-            check.kill()
-            raise
-        sentence = said.decode("utf-8", "replace").strip()
-        if check.returncode == EXIT_LOG_DAMAGED:
-            raise LogDamaged(sentence)
-        if sentence:
-            say(sentence.splitlines()[-1])
 
     async def _serve(self) -> None:
         """A keeper never ends; one that does has met a bug, and its error ends everything."""
@@ -224,6 +217,7 @@ class Stack:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._log_check.stop()
         await asyncio.gather(*(service.stop(SERVICE_STOP_S) for service in self.services))
         await stop_all(self.servers, max(deadline - time.monotonic(), SERVER_STOP_S_MIN))
         runfile.remove(self.folder.path)

@@ -15,8 +15,8 @@ PURE = _words(
 )
 #: The rooms of ``tanda`` that every service may know: language, rules, ports, and what is built on them.
 LANGUAGE = _words(
-    "tanda.contracts tanda.domain tanda.ports tanda.settings tanda.telemetry tanda.collector tanda.results"
-    " tanda.follower tanda.archive"
+    "tanda.contracts tanda.domain tanda.ports tanda.settings tanda.telemetry tanda.collector tanda.lean"
+    " tanda.results tanda.follower tanda.archive"
 )
 ADAPTERS = frozenset({"tanda.adapters"})
 
@@ -60,9 +60,14 @@ ROOMS: dict[str, Room] = {
     "tanda.settings": Room(
         "The one place that reads the environment.",
         packages=_words("msgspec"),
-        stdlib=PURE | {"os", "pathlib"},
+        stdlib=PURE | {"os", "pathlib", "sys"},
     ),
     "tanda.collector": Room("Sets a process up, and knows nothing of what it does.", stdlib=_words("gc")),
+    "tanda.lean": Room(
+        "Keeps out of every process what its libraries would load for nothing.",
+        packages=_words("structlog"),
+        stdlib=PURE | {"gc", "sys"},
+    ),
     "tanda.telemetry": Room(
         "Logs and metrics of every process.",
         ours=LANGUAGE,

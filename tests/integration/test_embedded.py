@@ -23,13 +23,15 @@ from minio import Minio
 from minio.error import S3Error
 from nats.js.api import StreamConfig
 
-from tanda.embedded import Folder, FolderInUse, Servers, UpOptions, orphans, runfile, servers
+from tanda.embedded import Folder, FolderInUse, Servers, Service, UpOptions, orphans, runfile, servers
+from tanda.embedded.child import ServiceChild
 from tanda.embedded.folder import PORTS, turn_over
 from tanda.embedded.process import Account
 from tanda.embedded.servers.account import can_reach
 from tanda.embedded.servers.http import request
 from tanda.embedded.stack import Stack
 from tanda.embedded.supervise import BACKOFF_S_MAX, BACKOFF_S_MIN, LIFE_S, Backoff
+from tanda.settings import TOLD_LATER
 
 PATIENCE_S = 60.0
 STOP_S_MAX = 10.0
@@ -251,6 +253,21 @@ def test_a_log_is_bounded_while_it_is_written(folder: Path) -> None:
         turn_over(log, bytes_max=20)
         writer.write(b"new\n")
     assert (log.read_bytes(), log.with_name("x.log.1").read_bytes()) == (b"new\n", b"old\n" * 10)
+
+
+async def test_a_service_that_is_spawned_early_waits_for_the_servers_addresses(folder: Path) -> None:
+    """It reads its settings when it is told them; where the supervisor ends before, it ends as well."""
+    asks = "from tanda.settings import from_environment as ask; print(ask().nats_url)"
+    service = Service(name="worker", argv=(sys.executable, "-c", asks), early=True)
+    told = ServiceChild(service, 1, Folder(folder), lambda: {**os.environ, "TANDA_NATS_URL": "nats://n:1"})
+    await told.prepare(os.environ)
+    await told.begin()
+    assert await told.exited() == 0
+    assert told.log.read_text() == "nats://n:1\n"
+
+    argv, env = service.argv, {**os.environ, TOLD_LATER: "1"}
+    left = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (left.returncode, left.stdout) == (1, b"")
 
 
 def test_dying_young_is_answered_with_patience() -> None:

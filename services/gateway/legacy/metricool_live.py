@@ -19,8 +19,7 @@ from services.gateway.batches.bodies import facts_after
 from services.gateway.deps import Gateway
 from services.gateway.legacy.metricool_words import STATUS
 from services.gateway.live.hub import Subscription
-from services.gateway.live.routes import PING, RETRY, LiveResponse
-from services.gateway.problems import Busy
+from services.gateway.live.routes import PING, RETRY, LiveResponse, admit
 from tanda.contracts import codec
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
@@ -109,9 +108,7 @@ class Told:
 async def stream(gateway: Gateway, tenant: str, batch_id: str, last_event_id: str | None) -> Response:
     """The stream of a batch from its beginning, or from after a position."""
     hub = gateway.hub
-    if hub.clients >= gateway.settings.sse_clients_max:
-        raise Busy("busy", "As many live clients as this process takes are connected.")
-    await hub.ready()
+    await admit(hub)
     # Registered before anything is read: what is appended from now on rings.
     subscription = hub.subscribe((tenant, batch_id))
     try:

@@ -5,71 +5,40 @@ at that moment; then its queue goes on without a gap. What both would tell is to
 
     log.follow ──▶ Hub ──▶ queue of tenant A's client ──▶ its socket
                     └────▶ queue of batch B's client …
+
+Once it has caught up its connection is a ``Wire``, into which the hub writes itself. Where more is to be
+written than there is time for, clients fall behind and get snapshots instead.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, TypeVar
 
-import msgspec
 import structlog
 
-from tanda.contracts import codec
-from tanda.contracts.envelope import Recorded, to_cloudevent
+from services.gateway.live.capacity import clients_max
+from services.gateway.live.chunks import Audience, Chunk, frame_of, joined
+from services.gateway.live.wire import Wire
+from tanda.contracts.envelope import Recorded
 from tanda.domain.errors import LogDamaged, Unavailable
 from tanda.ports import Log
 from tanda.settings import Settings
 
 RETRY_S: Final = 0.5
 
+#: What writing to one client costs, as measured: each time (``bench.live.many``), and by the byte.
+WRITE_S: Final = 12e-6
+WRITE_BYTES_PER_S: Final = 4e9
+#: Other requests get their turn after so much of it. A chunk that takes longer in all goes to nobody: its
+#: audience falls behind. And all of it is a part of the loop's time; what comes meanwhile goes as one.
+SLICE_S: Final = 0.002
+HAND_OUT_S_MAX: Final = 0.1
+HAND_OUT_SHARE: Final = 0.25
+
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
-
-#: Tenant and batch; None is every one.
-Audience = tuple[str | None, str | None]
-
-
-class Frame(msgspec.Struct, frozen=True):
-    """An event as it goes to every client."""
-
-    seq: int
-    #: CloudEvents JSON.
-    data: bytes
-    kind: str
-
-    @property
-    def sse(self) -> bytes:
-        return b"id: %d\nevent: %s\ndata: %s\n\n" % (self.seq, self.kind.encode(), self.data)
-
-
-class Chunk(msgspec.Struct, frozen=True):
-    """Events that came together, in order, already joined for those who take all of them."""
-
-    first: int
-    last: int
-    events: int
-    joined: bytes
-    frames: list[tuple[int, bytes]]
-
-    def after(self, seq: int) -> bytes:
-        """The bytes of those after a position."""
-        if seq < self.first:
-            return self.joined
-        return b"".join([data for at, data in self.frames if at > seq])
-
-
-def frame_of(record: Recorded) -> Frame:
-    return Frame(record.seq, codec.encode(to_cloudevent(record)), record.name)
-
-
-def chunk_of(records: Sequence[Recorded]) -> Chunk:
-    """For catching up from the log."""
-    return _chunk([(record.seq, frame_of(record).sse) for record in records])
-
-
-def _chunk(frames: list[tuple[int, bytes]]) -> Chunk:
-    joined = b"".join([data for _, data in frames])
-    return Chunk(frames[0][0], frames[-1][0], len(frames), joined, frames)
 
 
 class Subscription:
@@ -78,12 +47,19 @@ class Subscription:
     def __init__(self, audience: Audience, events_max: int) -> None:
         self.audience = audience
         self.ended = False
+        #: The last event that the client was given.
+        self.seq = 0
+        #: Who has taken its place while a chunk was being handed out.
+        self.successor: Wire | None = None
         self._events_max = events_max
         self._chunks: deque[Chunk] = deque()
         self._events = 0
         self._changed = asyncio.Event()
 
     def push(self, chunk: Chunk) -> None:
+        if self.successor is not None:
+            self.successor.push(chunk)
+            return
         if self._events + chunk.events > self._events_max and self._events:
             self.end()
             return
@@ -104,6 +80,10 @@ class Subscription:
                     await self._changed.wait()
             except TimeoutError:
                 return []
+        return self.rest()
+
+    def rest(self) -> list[Chunk]:
+        """What has come and was not taken."""
         chunks = list(self._chunks)
         self._chunks.clear()
         self._events = 0
@@ -115,10 +95,16 @@ class Subscription:
 class Hub:
     """Follows the log from where it is at the start, and hands every event to whom it concerns."""
 
-    def __init__(self, source: Log, settings: Settings) -> None:
+    def __init__(self, source: Log, settings: Settings, sent: Callable[[int], None]) -> None:
+        """``sent`` is told how many bytes are written to clients."""
         self._log = source
         self._settings = settings
-        self._subscriptions: dict[Audience, set[Subscription]] = {}
+        self._sent = sent
+        self.clients_max = clients_max(settings)
+        self._subscriptions: dict[Audience, set[Subscription | Wire]] = {}
+        self._behind: set[Wire] = set()
+        #: Somebody who is behind can be told a snapshot.
+        self.laggards = asyncio.Event()
         self._anchor: str | None = None
         self._ready = asyncio.Event()
         self.clients = 0
@@ -137,7 +123,7 @@ class Hub:
                     self._ready.set()
                 async for records in self._log.follow(self.position, self._anchor):
                     if records:
-                        self._hand_out(records)
+                        await self._hand_out(records)
             except asyncio.CancelledError:
                 raise
             except LogDamaged as damage:
@@ -167,13 +153,26 @@ class Hub:
             subscription.end()
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        peers = self._subscriptions.get(subscription.audience, set())
-        if subscription in peers:
-            peers.remove(subscription)
+    def wire(self, subscription: Subscription, transport: Any) -> Wire:
+        """Takes a client that has caught up for one whose connection it writes into from now on."""
+        events_max = self._settings.sse_queue_events_max
+        wire = Wire(self, subscription.audience, transport, subscription.seq, events_max)
+        self._subscriptions[subscription.audience].add(wire)
+        self.clients += 1
+        self.unsubscribe(subscription)
+        for chunk in subscription.rest():
+            wire.push(chunk)
+        subscription.successor = wire
+        return wire
+
+    def unsubscribe(self, client: Subscription | Wire) -> None:
+        self._behind.discard(client)  # pyright: ignore[reportArgumentType]
+        peers = self._subscriptions.get(client.audience, set())
+        if client in peers:
+            peers.remove(client)
             self.clients -= 1
         if not peers:
-            self._subscriptions.pop(subscription.audience, None)
+            self._subscriptions.pop(client.audience, None)
 
     def drain(self) -> None:
         """Ends every stream: the process is going down."""
@@ -181,11 +180,32 @@ class Hub:
         self._end_all()
 
     def _end_all(self) -> None:
-        for peers in self._subscriptions.values():
-            for subscription in peers:
-                subscription.end()
+        for subscription in [one for peers in self._subscriptions.values() for one in peers]:
+            subscription.end()
 
-    def _hand_out(self, records: Sequence[Recorded]) -> None:
+    async def ping_for_ever(self) -> None:
+        """Every connection that it writes into, so that nobody takes silence for an end."""
+        while True:
+            await asyncio.sleep(self._settings.sse_ping_s)
+            every = [one for peers in self._subscriptions.values() for one in peers]
+            async for wire in in_slices([one for one in every if isinstance(one, Wire)], WRITE_S):
+                if not wire.ended:
+                    wire.ping()
+
+    def falls_behind(self, wire: Wire) -> None:
+        self._behind.add(wire)
+        self.laggards.set()
+
+    def take_laggards(self) -> dict[Audience, list[Wire]]:
+        """Those who can be told a snapshot now, by what it is to be of."""
+        found: dict[Audience, list[Wire]] = {}
+        for wire in [one for one in self._behind if one.open]:
+            self._behind.discard(wire)
+            found.setdefault(wire.audience, []).append(wire)
+        self.laggards.clear()
+        return found
+
+    async def _hand_out(self, records: Sequence[Recorded]) -> None:
         frames: dict[Audience, list[tuple[int, bytes]]] = {}
         for record in records if self._subscriptions else ():
             encoded: tuple[int, bytes] | None = None
@@ -193,11 +213,32 @@ class Hub:
                 if audience in self._subscriptions:
                     encoded = encoded or (record.seq, frame_of(record).sse)
                     frames.setdefault(audience, []).append(encoded)
-        for audience, found in frames.items():
-            chunk = _chunk(found)
-            for subscription in self._subscriptions[audience]:
-                subscription.push(chunk)
+        todo = [(joined(found), list(self._subscriptions[audience])) for audience, found in frames.items()]
+        # Who comes while this is handed out catches up to here from the log.
         self.position, self._anchor = records[-1].seq, records[-1].id
+        spent_s = 0.0
+        for chunk, clients in todo:
+            each_s = WRITE_S + len(chunk.joined) / WRITE_BYTES_PER_S
+            too_much = each_s * len(clients) > HAND_OUT_S_MAX
+            if not too_much:
+                spent_s += each_s * len(clients)
+                self._sent(len(chunk.joined) * len(clients))
+            async for client in in_slices(clients, each_s):
+                if too_much and isinstance(client, Wire):
+                    client.fall_behind()
+                else:
+                    client.push(chunk)
+        if spent_s > SLICE_S:
+            await asyncio.sleep(spent_s * (1 / HAND_OUT_SHARE - 1))
+
+
+async def in_slices(clients: Sequence[T], each_s: float) -> AsyncIterator[T]:
+    """One after the other, with turns for everybody else in between."""
+    at_once = max(1, int(SLICE_S / each_s))
+    for number, client in enumerate(clients, 1):
+        yield client
+        if number % at_once == 0:
+            await asyncio.sleep(0)
 
 
 def _audiences(record: Recorded) -> tuple[Audience, ...]:

@@ -17,7 +17,10 @@ from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import read
 from services.gateway.batches.writes import batch_from_log, owner_of
 from services.gateway.deps import Gateway, GatewayDep
-from services.gateway.live.hub import Audience, Hub, Subscription, chunk_of
+from services.gateway.live.chunks import Audience, chunk_of
+from services.gateway.live.connection import CONNECTION, GatewayProtocol
+from services.gateway.live.hub import Hub, Subscription
+from services.gateway.live.wire import SEND_S_MAX
 from services.gateway.openapi import answers
 from services.gateway.problems import Busy
 from tanda.contracts import codec
@@ -44,8 +47,6 @@ FEED_EVENTS_MAX = 1_000
 #: No log has a position beyond it, and JetStream takes none.
 SEQ_MAX = 2**63 - 1
 _SEQ = re.compile(r"[0-9]{1,19}")
-#: A client whose connection takes nothing for so long is left; it comes back and resumes.
-SEND_S_MAX = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -108,9 +109,7 @@ def _position(text: str | None) -> int | None:
 async def stream(gateway: Gateway, caller: Caller, batch_id: str | None, resume: int | None) -> Response:
     """The stream from a position, or from a snapshot where none is given or it is too far behind."""
     hub = gateway.hub
-    if hub.clients >= gateway.settings.sse_clients_max:
-        raise Busy("busy", "As many live clients as this process takes are connected.")
-    await hub.ready()
+    await admit(hub)
     tenant = caller.tenant
     if batch_id is not None:
         tenant = await owner_of(gateway, caller, batch_id)
@@ -124,20 +123,39 @@ async def stream(gateway: Gateway, caller: Caller, batch_id: str | None, resume:
     except BaseException:
         hub.unsubscribe(subscription)
         raise
-    body = _frames(gateway, subscription, first, seq, caught_up_to)
-    return LiveResponse(hub, subscription, body)
+    subscription.seq = seq
+    opening = _opening(gateway, subscription, first, caught_up_to)
+    return LiveResponse(hub, subscription, _frames(gateway, subscription, opening), opening)
+
+
+async def admit(hub: Hub) -> None:
+    """Busy where the process has as many live clients as it takes."""
+    if hub.clients >= hub.clients_max:
+        raise Busy("busy", "As many live clients as this process takes are connected.")
+    await hub.ready()
 
 
 class LiveResponse(StreamingResponse):
-    """A stream whose subscription ends with its connection, also where that ended before its first byte."""
+    """A stream whose subscription ends with its connection, also where that ended before its first byte.
+
+    Where its ``opening`` is all that is special to it, the hub takes the connection over after that: no task
+    and no request are left of it.
+    """
 
     media_type = EVENT_STREAM
 
-    def __init__(self, hub: Hub, subscription: Subscription, body: AsyncGenerator[bytes]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        subscription: Subscription,
+        body: AsyncGenerator[bytes],
+        opening: AsyncGenerator[bytes] | None = None,
+    ) -> None:
         super().__init__(body, headers=STREAM_HEADERS)
         self._hub = hub
         self._subscription = subscription
         self._body = body
+        self._opening = opening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_in_time(message: Message) -> None:
@@ -145,13 +163,31 @@ class LiveResponse(StreamingResponse):
                 await send(message)
 
         scope["state"]["live"] = True
+        connection = scope.get("extensions", {}).get(CONNECTION)
         try:
-            await super().__call__(scope, receive, send_in_time)
+            if self._opening and connection is not None and scope["http_version"] == "1.1":
+                await self._open(self._opening, connection, send_in_time)
+            else:
+                await super().__call__(scope, receive, send_in_time)
         except* TimeoutError:
             log.info("A live client took nothing for too long and was left.", clients=self._hub.clients)
         finally:
             self._hub.unsubscribe(self._subscription)
             await self._body.aclose()
+
+    async def _open(self, opening: AsyncGenerator[bytes], connection: GatewayProtocol, send: Send) -> None:
+        """The snapshot, or what was missed; then the connection is the hub's."""
+        transport = connection.transport
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for piece in opening:
+            if transport.is_closing():
+                break
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        wire = self._hub.wire(self._subscription, transport)
+        if not connection.hand_over(wire):
+            wire.lost()
+        elif self._subscription.ended:
+            wire.end()
 
 
 async def _begin(
@@ -160,9 +196,16 @@ async def _begin(
     """The first bytes, and the position that they stand for."""
     if resume is not None and await _resumable(gateway, resume, position):
         return HELLO, resume
+    frame, seq = await snapshot_frame(gateway, tenant, batch_id, position)
+    return RETRY + frame, seq
+
+
+async def snapshot_frame(
+    gateway: Gateway, tenant: str, batch_id: str | None, position: int
+) -> tuple[bytes, int]:
+    """A snapshot as it is sent, and its position."""
     snapshot = await _snapshot(gateway, tenant, batch_id, position)
-    data = codec.encode(snapshot)
-    return RETRY + b"id: %d\nevent: snapshot\ndata: %s\n\n" % (snapshot.seq, data), snapshot.seq
+    return b"id: %d\nevent: snapshot\ndata: %s\n\n" % (snapshot.seq, codec.encode(snapshot)), snapshot.seq
 
 
 async def _resumable(gateway: Gateway, resume: int, position: int) -> bool:
@@ -196,31 +239,41 @@ async def _active(gateway: Gateway, tenant: str) -> list[Batch]:
     return batches
 
 
-async def _frames(
-    gateway: Gateway, subscription: Subscription, first: bytes, seq: int, caught_up_to: int
+async def _opening(
+    gateway: Gateway, subscription: Subscription, first: bytes, caught_up_to: int
 ) -> AsyncGenerator[bytes]:
+    """What is sent first, and what is missing up to where the hub was when it took the client in."""
     yield first
     tenant, batch_id = subscription.audience
     assert tenant is not None, "a stream has one tenant"
     subject = batch_all(tenant, batch_id) if batch_id else tenant_all(tenant)
     try:
-        if seq < caught_up_to:
-            async with aclosing(_read(gateway, subject, seq, caught_up_to)) as chunks:
+        if subscription.seq < caught_up_to:
+            async with aclosing(_read(gateway, subject, subscription.seq, caught_up_to)) as chunks:
                 async for records in chunks:
-                    seq = records[-1].seq
                     yield chunk_of(records).joined
+                    subscription.seq = records[-1].seq
     except WorldFailure:
         subscription.end()  # the client resumes after the last event that it has seen
+
+
+async def _frames(
+    gateway: Gateway, subscription: Subscription, opening: AsyncGenerator[bytes]
+) -> AsyncGenerator[bytes]:
+    """The whole of a stream, for a connection that cannot be handed over."""
+    async with aclosing(opening):
+        async for piece in opening:
+            yield piece
     while not subscription.ended:
         taken = await subscription.take(gateway.settings.sse_ping_s)
+        seq = subscription.seq
         data = b"".join([chunk.after(seq) for chunk in taken])
-        seq = max([seq, *(chunk.last for chunk in taken)])
+        subscription.seq = max([seq, *(chunk.last for chunk in taken)])
         if data:
-            gateway.metrics.sent(data)
             yield data
         elif not taken and not subscription.ended:
             yield PING
-    yield b"id: %d\nevent: drain\ndata: {}\n\n" % seq
+    yield b"id: %d\nevent: drain\ndata: {}\n\n" % subscription.seq
 
 
 async def _read(gateway: Gateway, subject: str, after: int, through: int | None) -> AsyncGenerator[Any]:

@@ -192,7 +192,7 @@ async def test_ready_names_what_is_missing(tmp_path: Path) -> None:
 
 async def test_half_a_request_is_cut(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """Headers that never end do not hold a connection."""
-    monkeypatch.setattr("services.gateway.__main__.HEADERS_S", 0.2)
+    monkeypatch.setattr("services.gateway.live.connection.HEADERS_S", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(stand.url.rpartition(":")[2]))
     writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
     assert await asyncio.wait_for(reader.read(), 5) == b""

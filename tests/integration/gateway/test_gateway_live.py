@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +15,14 @@ import pytest
 
 from services.gateway.batches.accept import Accept
 from services.gateway.deps import now_ms
+from services.gateway.live.capacity import FILES_RESERVED
+from services.gateway.live.wire import Wire
 from tanda.contracts import commands as c
+from tanda.contracts import events as e
+from tanda.contracts import ids
+from tanda.contracts.envelope import NewEvent, Origin, new_event
+from tanda.contracts.results import BlobRef
+from tanda.contracts.subjects import file_subject
 from tests.integration.gateway.stand import Stand, parts, settings_in, xml
 
 
@@ -172,6 +180,136 @@ async def test_a_slow_client_is_sent_away_and_resumes(stand: Stand, http: httpx2
     assert 0 < sum(chunk.events for chunk in first) <= 50
     hub.unsubscribe(subscription)
     assert hub.clients == 0
+
+
+async def test_a_client_that_cannot_follow_gets_a_snapshot_and_goes_on(
+    stand: Stand, http: httpx2.AsyncClient
+) -> None:
+    """Its connection is full and more waits than may: the state is told in place of what it missed."""
+    batch, number = await new_batch(http), 0
+    with socket.create_connection(("127.0.0.1", int(stand.url.rpartition(":")[2]))) as stalled:
+        stalled.sendall(b"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        hub = stand.app.state.gateway.hub
+        async with asyncio.timeout(20):
+            while not hub.clients:
+                await asyncio.sleep(0.01)
+            while not any(one.behind for one in wires(stand)):
+                await stand.log.append([heavy(batch["id"], number) for number in range(number, number + 10)])
+                number += 10
+                await asyncio.sleep(0.01)
+            assert hub.clients == 1, "it is kept"
+            frames = RawFrames(stalled)
+            seen = [await frames.id_of(b"snapshot")]
+            while (found := await frames.next())[0] != b"snapshot":
+                seen.append(found[1])
+            assert seen == list(range(seen[0], seen[0] + len(seen))), "no gap up to where it fell behind"
+            assert found[1] > seen[-1]
+            at = found[1]
+            while at < await stand.log.position():
+                name, following = await frames.next()
+                assert following == at + 1 or (name == b"snapshot" and following > at)
+                at = following
+
+
+async def test_more_than_there_is_time_for_is_told_as_a_snapshot(
+    stand: Stand, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody gets the events one by one then, and everybody the state that they lead to."""
+    monkeypatch.setattr("services.gateway.live.hub.HAND_OUT_S_MAX", 0.0)
+    monkeypatch.setattr("services.gateway.live.laggards.EVERY_S", 0.01)
+    async with live(http) as frames, live(http) as others:
+        await frames.next(), await others.next()
+        batch = await new_batch(http)
+        for one in (frames, others):
+            name, seq, data = await one.next()
+            assert (name, seq, [found["id"] for found in data["batches"]]) == ("snapshot", 3, [batch["id"]])
+        monkeypatch.setattr("services.gateway.live.hub.HAND_OUT_S_MAX", 1.0)
+        await new_batch(http, 2)
+        assert [(await frames.next())[1] for _ in range(3)] == [4, 5, 6]
+
+
+async def test_a_client_of_http_1_0_is_served_too(stand: Stand, http: httpx2.AsyncClient) -> None:
+    """Its connection knows no chunks and cannot be handed over."""
+    with socket.create_connection(("127.0.0.1", int(stand.url.rpartition(":")[2]))) as old:
+        old.sendall(b"GET /v1/events HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+        frames = RawFrames(old)
+        assert await frames.next() == (b"snapshot", 0)
+        await new_batch(http)
+        assert [await frames.next() for _ in range(3)] == [
+            (b"BatchCreated", 1), (b"FileQueued", 2), (b"BatchSealed", 3),
+        ]  # fmt: skip
+
+
+async def test_a_client_that_leaves_is_forgotten(stand: Stand, http: httpx2.AsyncClient) -> None:
+    """Nothing is written to it, and it takes nobody's place."""
+    hub = stand.app.state.gateway.hub
+    async with live(http) as frames:
+        await frames.next()
+        assert hub.clients == 1
+    async with asyncio.timeout(5):
+        while hub.clients:
+            await asyncio.sleep(0.01)
+    await new_batch(http)
+
+
+async def test_no_more_clients_than_files_may_be_open(tmp_path: Path) -> None:
+    """What the setting allows and the machine does not is refused, not left at the door."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_RESERVED + 1, before[1]))
+    try:
+        stand = Stand(settings_in(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    async with stand.running(), httpx2.AsyncClient(base_url=stand.url) as http, live(http) as frames:
+        await frames.next()
+        refused = await http.get("/v1/events")
+        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+        assert refused.headers["retry-after"]
+
+
+def heavy(batch_id: str, number: int) -> NewEvent:
+    """A file with options so long that a few of them fill a connection."""
+    source = BlobRef(key="none", bytes=1, sha256="0" * 64)
+    event = e.FileQueued(
+        name=f"{number}.csv", index=number, content_type="text/csv", bytes=1, sha256="0" * 64, source=source,
+        processor="noop", options={"note": "n" * 200_000},
+    )  # fmt: skip
+    subject = file_subject("default", batch_id, ids.file_id(batch_id, f"heavy{number}"))
+    return new_event(subject, event, expected_seq=0, time_ms=now_ms(), origin=Origin(source="/test"))
+
+
+def wires(stand: Stand) -> list[Wire]:
+    """Live clients that the hub writes to."""
+    every = stand.app.state.gateway.hub._subscriptions.values()
+    return [one for clients in every for one in clients if isinstance(one, Wire)]
+
+
+class RawFrames:
+    """Names and ids of what comes through a socket; the rest is skipped, HTTP's own lines too."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._rest = b""
+        self._id = 0
+
+    async def next(self) -> tuple[bytes, int]:
+        while True:
+            line, found, rest = self._rest.partition(b"\n")
+            if not found:
+                async with asyncio.timeout(5):
+                    self._rest += await asyncio.get_running_loop().sock_recv(self._connection, 2**16)
+                continue
+            self._rest = rest
+            if line.startswith(b"id: "):
+                self._id = int(line[4:])
+            if line.startswith(b"event: "):
+                return line[7:].strip(), self._id
+
+    async def id_of(self, name: bytes) -> int:
+        found = await self.next()
+        assert found[0] == name
+        return found[1]
 
 
 async def test_a_batch_feed_for_pollers(http: httpx2.AsyncClient) -> None:
