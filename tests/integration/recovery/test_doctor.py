@@ -19,11 +19,12 @@ from services.projector.rebuild import rebuild
 from services.storage.storage import Storage
 from services.worker.scheduler import Scheduler
 from tanda.adapters.postgres import open_pool
+from tanda.adapters.s3.client import client
 from tanda.adapters.views.store import ViewStore
 from tanda.archive.records import same
 from tanda.cli.doctor import examine, mended
 from tanda.contracts import events as e
-from tanda.contracts.work import LANE_QUICK, Presence, SchedulerStatus
+from tanda.contracts.work import LANE_QUICK, LANE_SMALL, Presence, SchedulerStatus
 from tanda.doctor import checks
 from tanda.doctor.checks import BEHIND_EVENTS
 from tanda.doctor.findings import Finding
@@ -177,8 +178,8 @@ async def test_a_damaged_archive_is_found_and_written_again(place: Site, doctor:
     await place.archive_all()
     (segment,) = (await place.archive.chain()).segments
     damaged = b"\0" * 50
-    client = place.blobs._quick  # pyright: ignore[reportPrivateUsage] - the port verifies what it writes
-    client.put_object(place.settings.s3_bucket, segment.key, BytesIO(damaged), len(damaged))
+    store = client(place.settings, read_s=5.0, connections=1)  # the port verifies what it writes
+    store.put_object(place.settings.s3_bucket, segment.key, BytesIO(damaged), len(damaged))
     assert "archive_damaged" in codes(await examine(doctor))
     assert not {"archive_damaged", "archive_broken"} & set(await repaired(doctor, deep=True))
     assert [one async for chunk in place.archive.records() for one in chunk] == await place.records()
@@ -379,7 +380,7 @@ async def test_work_that_stands_still_is_released_again(place: Site, doctor: Pat
     schedules = asyncio.create_task(scheduler.lead())
     try:
         async with asyncio.timeout(DEADLINE_S):
-            await connection.work.take(LANE_QUICK, 1, DEADLINE_S)
+            await connection.work.take(LANE_SMALL, 1, DEADLINE_S)
             while await connection.board.scheduler() is None:
                 await asyncio.sleep(0.02)
         clock.ahead_s = HOUR_S
@@ -387,7 +388,7 @@ async def test_work_that_stands_still_is_released_again(place: Site, doctor: Pat
         assert [one.about for one in before if one.code == "work_stuck"] == [[story.batch_id]]
         await mend(doctor, before)
         async with asyncio.timeout(DEADLINE_S):
-            (again,) = await connection.work.take(LANE_QUICK, 1, DEADLINE_S)
+            (again,) = await connection.work.take(LANE_SMALL, 1, DEADLINE_S)
         assert (again.item.tenant, again.item.batch_id, again.item.file_id) == mine
         assert again.is_first, "the lease gave it back, not the repair"
     finally:

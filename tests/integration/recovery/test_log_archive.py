@@ -10,6 +10,7 @@ import pytest
 
 from services.storage import log_archive
 from services.storage.log_archive import LogArchiver
+from tanda.adapters.s3.client import client
 from tanda.archive import log_archive as archive_log
 from tanda.archive import segments as archive_segments
 from tanda.archive.check import check_log, compare
@@ -42,11 +43,11 @@ async def put_damaged(place: Site, key: str) -> None:
     """The object of a key with one byte changed."""
     stat = await place.blobs.stat(key)
     assert stat is not None
-    client = place.blobs._quick  # pyright: ignore[reportPrivateUsage] - the port verifies what it writes
+    store = client(place.settings, read_s=5.0, connections=1)  # the port verifies what it writes
     bucket = place.settings.s3_bucket
-    body = bytearray(client.get_object(bucket, key).read())
+    body = bytearray(store.get_object(bucket, key).read())
     body[len(body) // 2] ^= 4
-    client.put_object(bucket, key, BytesIO(bytes(body)), len(body))
+    store.put_object(bucket, key, BytesIO(bytes(body)), len(body))
 
 
 async def test_the_archive_holds_every_byte(place: Site, short_segments: None) -> None:
