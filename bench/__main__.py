@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import control, growth, idle, live, page, peers, pipeline, replayed, single
+from bench import control, growth, idle, invoices, live, page, peers, pipeline, replayed, single
 from bench.ingest import results, upload
 from bench.live import many
 from tests.running import Running, running
@@ -34,12 +34,14 @@ async def measure(rounds: int, files: int, only: set[str]) -> list[dict[str, obj
     figures: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="tanda-bench-") as folder:
         Path(folder).chmod(0o711)
-        env = {"TANDA_WINDOW": os.environ.get("TANDA_BENCH_WINDOW", "1024")}
+        window = os.environ.get("TANDA_BENCH_WINDOW")
+        env = {"TANDA_WINDOW": window} if window else {}
         async with running(Path(folder) / "data", workers=1, env=env) as stack:
             benches: list[tuple[str, str, Callable[[Running, int], Awaitable[dict[str, float]]]]] = [
                 ("idle", "MB of all servers and services, nothing to do", idle.run),
                 ("single", "ms from the acceptance of one file to its result, p50", single.run),
                 ("pipeline", "files/s, seal to BatchCompleted, noop, fsync always", pipeline.run),
+                ("invoices", "files/s, upload's answer to BatchCompleted, sandboxed XML", invoices.run),
                 ("control", "ms from a pause to the last start after it, 10,000 queued", control.run),
                 ("live", "ms from the append's call to the client, p50", live.run),
                 ("many", "ms from the append's call to the last of 3,000 clients, p50", many.run),
