@@ -22,7 +22,8 @@ import msgspec
 import uvloop
 from playwright.async_api import Page, async_playwright
 
-from bench.pipeline import CHUNK, ORIGIN, queued, settings
+from bench.pipeline import CHUNK, ORIGIN, queued
+from bench.stack import settings
 from tanda.adapters.nats import Connection, connect
 from tanda.contracts import events as e
 from tanda.contracts import ids

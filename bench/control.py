@@ -4,7 +4,8 @@ import asyncio
 import time
 from secrets import token_hex
 
-from bench.pipeline import CHUNK, ORIGIN, queued, settings
+from bench.pipeline import CHUNK, ORIGIN, queued, store_source
+from bench.stack import settings
 from tanda.adapters.nats import Connection, connect
 from tanda.contracts import events as e
 from tanda.contracts import ids
@@ -28,15 +29,15 @@ async def run(stack: Running, files: int) -> dict[str, float]:
     del files
     connection = await connect(settings(stack), "bench")
     try:
-        alone = await small_batch(connection)
-        paused = await seal(connection, LARGE)
+        alone = await small_batch(stack, connection)
+        paused = await seal(stack, connection, LARGE)
         await pause(stack, paused)
         await asyncio.sleep(QUIET_S)
         held = await starts_after_pause_ms(connection, paused)
         await cancel(stack, paused)
-        large = await seal(connection, LARGE)
+        large = await seal(stack, connection, LARGE)
         await under_way(stack, large)
-        behind = await small_batch(connection)
+        behind = await small_batch(stack, connection)
         await cancel(stack, large)
         return {
             "ours": held, "behind_ms": behind[0], "behind_completed_ms": behind[1],
@@ -62,11 +63,12 @@ async def under_way(stack: Running, batch: tuple[str, str]) -> None:
     await stack.until(begun, 60)
 
 
-async def seal(connection: Connection, files: int, tenant: str = "") -> tuple[str, str]:
+async def seal(stack: Running, connection: Connection, files: int, tenant: str = "") -> tuple[str, str]:
     """A sealed batch, of a tenant of its own where none is given; its tenant and id."""
     now_ms = time.time_ns() // 1_000_000
     tenant = tenant or f"bench{token_hex(3)}"
     batch_id = ids.derived_id(ids.BATCH, now_ms, tenant)
+    await store_source(stack, tenant, batch_id)
     subject = batch_subject(tenant, batch_id)
     created = new_event(subject, e.BatchCreated(name="bench"), expected_seq=0, time_ms=now_ms, origin=ORIGIN)
     (seq,) = await connection.log.append([created])
@@ -79,9 +81,9 @@ async def seal(connection: Connection, files: int, tenant: str = "") -> tuple[st
     return tenant, batch_id
 
 
-async def small_batch(connection: Connection) -> tuple[float, float]:
+async def small_batch(stack: Running, connection: Connection) -> tuple[float, float]:
     """Milliseconds from its seal to its last result and to its ``BatchCompleted``, by the events' clocks."""
-    tenant, batch_id = await seal(connection, SMALL)
+    tenant, batch_id = await seal(stack, connection, SMALL)
     while True:
         last = await connection.log.last(batch_subject(tenant, batch_id))
         if last is not None and isinstance(last.event, e.BatchCompleted):

@@ -21,7 +21,7 @@ import httpx2
 import msgspec
 
 from bench.idle import cpu_s, family, pss_mb
-from bench.pipeline import settings
+from bench.stack import settings
 from tanda.adapters.nats import Connection, connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e

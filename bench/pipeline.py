@@ -2,33 +2,43 @@
 
 import asyncio
 import time
+from hashlib import sha256
 from secrets import token_hex
 
+from bench.stack import settings
 from tanda.adapters.nats import connect
+from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e
 from tanda.contracts import ids
 from tanda.contracts.envelope import NewEvent, Origin, new_event
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_subject, file_subject
-from tanda.settings import from_environment
 from tests.running import Running
 
 ORIGIN = Origin(source="/bench/1")
 CHUNK = 1_000
+BYTES = bytes(1024)
+DIGEST = sha256(BYTES).hexdigest()
 #: Queued and completed: quick work tells its start with its outcome.
 EVENTS_PER_FILE = 2
 
 
-def settings(stack: Running):
-    facts = stack.facts()
-    return from_environment({"TANDA_NATS_URL": facts["nats_url"], "TANDA_DATA": str(stack.data)})
+async def store_source(stack: Running, tenant: str, batch_id: str) -> None:
+    """The bytes that all files of a batch have, so that they can be archived."""
+    blobs = S3Blobs(settings(stack))
+    await blobs.put(source_key(tenant, batch_id), BYTES, sha256=DIGEST, content_type="text/plain")
+    await blobs.close()
+
+
+def source_key(tenant: str, batch_id: str) -> str:
+    return f"t/{tenant}/{batch_id}/src/{DIGEST}"
 
 
 def queued(tenant: str, batch_id: str, index: int, now_ms: int) -> NewEvent:
-    source = BlobRef(key=f"t/{tenant}/{batch_id}/src/none", bytes=1024, sha256="0" * 64)
+    source = BlobRef(key=source_key(tenant, batch_id), bytes=len(BYTES), sha256=DIGEST)
     event = e.FileQueued(
-        name=f"{index:06d}.bin", index=index, content_type="application/octet-stream", bytes=1024,
-        sha256="0" * 64, source=source, processor="noop",
+        name=f"{index:06d}.bin", index=index, content_type="application/octet-stream", bytes=len(BYTES),
+        sha256=DIGEST, source=source, processor="noop",
     )  # fmt: skip
     subject = file_subject(tenant, batch_id, ids.file_id(batch_id, str(index)))
     return new_event(subject, event, expected_seq=0, time_ms=now_ms, origin=ORIGIN)
@@ -50,6 +60,7 @@ async def through_the_pipeline(stack: Running, files: int, *, accepted: bool = F
     now_ms = time.time_ns() // 1_000_000
     tenant = f"bench{token_hex(3)}"
     batch_id = ids.derived_id(ids.BATCH, now_ms, tenant)
+    await store_source(stack, tenant, batch_id)
     subject = batch_subject(tenant, batch_id)
     created = new_event(subject, e.BatchCreated(name="bench"), expected_seq=0, time_ms=now_ms, origin=ORIGIN)
     (seq,) = await connection.log.append([created])

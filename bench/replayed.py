@@ -3,7 +3,7 @@
 import json
 import time
 
-from bench.pipeline import settings
+from bench.stack import settings
 from tanda.adapters.nats import connect
 from tests.running import Running
 

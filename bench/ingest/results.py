@@ -9,7 +9,7 @@ from secrets import token_hex
 import msgspec
 
 from bench.ingest import served
-from bench.ingest.stack import peak_mb, pid_of, rss_mb, settings
+from bench.stack import peak_mb, pid_of, rss_mb, settings
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bench.ingest.stack import cpu_s, pid_of
+from bench.stack import cpu_s, pid_of
 from tests.running import Running
 
 TURNS = 40

@@ -9,7 +9,7 @@ from secrets import token_hex
 
 import httpx2
 
-from bench.ingest.stack import cpu_s, peak_mb, pid_of, rss_mb, settings
+from bench.stack import cpu_s, peak_mb, pid_of, rss_mb, settings
 from tanda.adapters.s3.client import client
 from tests.running import Running
 

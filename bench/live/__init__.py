@@ -7,7 +7,8 @@ from secrets import token_hex
 
 import httpx2
 
-from bench.pipeline import queued, settings
+from bench.pipeline import queued
+from bench.stack import settings
 from tanda.adapters.nats import Connection, connect
 from tanda.contracts import ids
 from tests.running import Running

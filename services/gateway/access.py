@@ -102,15 +102,18 @@ def _credential(headers: Mapping[str, str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
-def authenticate(request: Request) -> Caller:
-    """The dependency of every route but health and the console's own static files."""
+async def authenticate(request: Request) -> Caller:
+    """The dependency of every route but health and the console's own static files.
+
+    A coroutine like every dependency here: FastAPI would send a plain function through a thread.
+    """
     return caller_of(request.app.state.keys, request.headers)
 
 
 CallerDep = Annotated[Caller, Depends(authenticate)]
 
 
-def administrate(caller: CallerDep) -> None:
+async def administrate(caller: CallerDep) -> None:
     """The dependency of routes that concern every tenant."""
     if not caller.admin:
         detail = "This needs a key of a tenant that TANDA_OPERATORS names."

@@ -94,7 +94,7 @@ class Gateway:
         return await once(self.deps.idempotency, caller.tenant, key, digest, resource_id, work)
 
 
-def _gateway(request: Request) -> Gateway:
+async def _gateway(request: Request) -> Gateway:
     return request.app.state.gateway
 
 

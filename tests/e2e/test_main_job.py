@@ -118,7 +118,7 @@ async def test_sources_are_kept_and_archived_after_their_results(
 async def test_a_file_tells_its_life(tanda: Running, batch: dict[str, Any]) -> None:
     """Its history is every event of it, oldest first; its result and artifacts can be had alone."""
     files = await files_of(tanda, batch["id"])
-    image = next(one for one in files if one["artifacts"] and one["status"] == "completed")
+    image = next(one for one in files if one["artifacts"] and one["processor"] == "image")
     async with tanda.http() as http:
         history = (await http.get(f"/v1/batches/{batch['id']}/files/{image['id']}/history")).json()
         thumbnail = await http.get(image["artifacts"][0]["url"])

@@ -1,6 +1,7 @@
 """001, which built its document again for everybody and served a stale one after a retry."""
 
 import asyncio
+from hashlib import sha256
 from urllib.parse import urlsplit
 
 from tests.e2e.legacy.conftest import OUTSIDE, SOON_S, Older, create, table
@@ -15,24 +16,33 @@ async def test_a_second_download_reads_the_stored_file_and_a_concurrent_hundred_
 ) -> None:
     """What is stored is served as it is; what is gone from the store is built once for all who ask."""
 
-    def builds() -> int:
+    def builds(lote: str) -> int:
         return sum(line["batch"] == lote for line in older.logged("gateway", REBUILT))
 
     async with older.http(tenant) as http:
-        files = [(f"{n}.csv", table(n)) for n in range(FILES)]
-        lote = (await create(http, *files, processor="noop"))["id"]
-        await older.stack.finished(lote)
+
+        async def finished() -> str:
+            files = [(f"{n}.csv", table(n)) for n in range(FILES)]
+            lote = (await create(http, *files, processor="noop"))["id"]
+            await older.stack.finished(lote)
+            return lote
+
+        lote = await finished()
         url = f"/download_batch_results/{lote}"
         first, second = await http.get(url), await http.get(url)
         assert first.headers["tanda-cache"] == second.headers["tanda-cache"] == "hit"
-        assert first.content == second.content and builds() == 0
-        (completed,) = await older.events(lote, "BatchCompleted")
+        assert first.content == second.content and builds(lote) == 0
+
+        gone = await finished()
+        url = f"/download_batch_results/{gone}"
+        (completed,) = await older.events(gone, "BatchCompleted")
         async with older.store() as store:
             await store.delete(completed["data"]["results"]["key"])
         hundred = await at_once(older, url, 100)
-        assert set(hundred) == {first.content} and len(hundred) == 100
-        assert builds() == 1
-        assert (await http.get(url)).headers["tanda-cache"] == "hit" and builds() == 1
+        assert len(hundred) == 100 and len(set(hundred)) == 1
+        assert sha256(hundred[0]).hexdigest() == completed["data"]["results"]["sha256"]
+        assert builds(gone) == 1
+        assert (await http.get(url)).headers["tanda-cache"] == "hit" and builds(gone) == 1
 
 
 async def at_once(older: Older, path: str, count: int) -> list[bytes]:
