@@ -14,7 +14,7 @@ from tests.running import SERVERS, SERVICES, Running, post_batch, running
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-ROUNDS = int(os.environ.get("TANDA_TEST_CHAOS_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("TANDA_TEST_CHAOS_ROUNDS", "3"))
 SEED = int(os.environ.get("TANDA_TEST_SEED", "1"))
 FILES = 300
 FINISH_S_MAX = 240.0
