@@ -44,7 +44,7 @@ bench-calls: install ## 10,000 calls of a provider over four workers, some kille
 
 chaos: install ## the long chaos run: CHAOS_FAULTS faults over CHAOS_FILES files by CHAOS_SEED, then CHAOS_ROUNDS kills
 	@CHAOS_FAULTS=$${CHAOS_FAULTS:-100} CHAOS_FILES=$${CHAOS_FILES:-5000} CHAOS_BATCH_FILES=$${CHAOS_BATCH_FILES:-1000} \
-	  CHAOS_LOG=1 TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos
+	  CHAOS_LOG_DISK=$${CHAOS_LOG_DISK:-3g} CHAOS_LOG=1 TANDA_TEST_CHAOS_ROUNDS=$${CHAOS_ROUNDS:-40} $(BIN)/python -m pytest tests/chaos
 
 sim: install ## the simulation over SEEDS short schedules (100000 by default), a tenth of it long ones, and planted bugs
 	@TANDA_TEST_EXAMPLES=$${SEEDS:-100000} $(BIN)/python -m pytest tests/sim
