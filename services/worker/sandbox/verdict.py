@@ -15,7 +15,7 @@ Outcome = Result | Failure
 
 _NO_ANSWER = Failure(code="processor_error", message="The processor's answer is not one.")
 #: Failures that an earlier file of the same child may have caused.
-_SHARED_FAULTS = ("memory", "sandbox_failed", "source_missing")
+_SHARED_FAULTS = ("memory", "processor_error", "sandbox_failed", "source_missing")
 LOST = Failure(
     code="worker_lost", message="The sandbox ended while the file was in it (zygote killed).", retryable=True
 )

@@ -53,6 +53,7 @@ async def test_files_follow_one_another_in_one_process(sandbox: Sandbox, tmp_pat
         ("allocate", "memory"),
         ("burn", "cpu_time"),
         ("nonsense", "processor_error"),
+        ("assertion", "processor_error"),
     ],
 )
 async def test_a_poisonous_file_fails_alone(sandbox: Sandbox, tmp_path: Path, poison: str, code: str) -> None:
@@ -68,7 +69,7 @@ async def test_a_poisonous_file_fails_alone(sandbox: Sandbox, tmp_path: Path, po
 async def test_a_failure_of_its_own_leaves_the_others_in_their_child(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """An exception or a refusal is an answer like any other: nobody is run again."""
+    """A refusal is an answer like any other: nobody is run again."""
     outcomes = await sandbox.run_shared(texts(tmp_path, "uno", "failure", "tres"))
     assert isinstance(outcomes[1], Failure)
     assert outcomes[1].code == "not_an_invoice"
