@@ -104,7 +104,7 @@ class EventClient(Client):
 
     For each message nats-py matches several patterns, looks at every character of every header name, builds
     an object, and wakes a task through a queue. A reader that has a function of its own for an inbox
-    (``listen``) gets its messages parsed once and handed over at once; it reads a log three times as fast.
+    (``listen``) gets its messages cut out of the stream once and handed over at once.
     """
 
     def __init__(self) -> None:
