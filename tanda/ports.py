@@ -283,10 +283,6 @@ class Views(Protocol):
         """Where a file's source, result and artifacts are."""
         ...
 
-    async def history(self, tenant: str | None, batch_id: str, file_id: str) -> list[msgspec.Raw]:
-        """Every event of a file, oldest first, as CloudEvents JSON."""
-        ...
-
     async def stats(self, tenant: str | None, days: int) -> Stats: ...
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.answers import Answer
+from services.gateway.batches.reads import file_history
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.openapi import answers
 from services.gateway.problems import Busy, InvalidFields
@@ -26,7 +27,6 @@ from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded, new_event
 from tanda.contracts.http import Callback, File
 from tanda.contracts.results import RESULT_INLINE_BYTES_MAX, BlobRef, FileError
-from tanda.contracts.subjects import file_subject
 from tanda.contracts.times import rfc3339
 from tanda.domain import file
 from tanda.domain.callback import Named, is_token_of, parse_token
@@ -102,8 +102,7 @@ async def _waiting(gateway: Gateway, named: Named, token: str) -> tuple[list[Rec
 
 
 async def _history(gateway: Gateway, named: Named) -> list[Recorded]:
-    subject = file_subject(named.tenant, named.batch_id, named.file_id)
-    return [record async for chunk in gateway.log.read(subject) for record in chunk]
+    return await file_history(gateway, named.tenant, named.batch_id, named.file_id)
 
 
 def _repeat(told: Callback, last: Recorded) -> Response:

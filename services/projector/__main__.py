@@ -56,7 +56,11 @@ async def _project(settings: Settings) -> None:
     connection = await connect(settings, "projector")
     connection.be_present("projector", token_hex(4))
     pool = await open_pool(
-        settings, "projector", connections_max=CONNECTIONS_MAX, statement_timeout_s=STATEMENT_TIMEOUT_S
+        settings,
+        "projector",
+        connections_max=CONNECTIONS_MAX,
+        statement_timeout_s=STATEMENT_TIMEOUT_S,
+        waits_for_disk=False,  # rows and checkpoint go back together, and the log is read again from there
     )
     try:
         await Projector(connection.log, ViewStore(pool), connection.signals, VIEWS, settings).run()

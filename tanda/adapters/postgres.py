@@ -42,8 +42,13 @@ async def open_pool(
     *,
     connections_max: int = CONNECTIONS_MAX,
     statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    waits_for_disk: bool = True,
 ) -> asyncpg.Pool:
-    """A pool that connects when it is first used, so that a server that is away is no error here."""
+    """A pool that connects when it is first used, so that a server that is away is no error here.
+
+    ``waits_for_disk=False`` is for what can be made again: a crash of the server may undo the last commits,
+    each whole and the latest first.
+    """
     return await asyncpg.create_pool(
         settings.postgres_dsn,
         min_size=0,
@@ -54,6 +59,7 @@ async def open_pool(
             "statement_timeout": str(round(statement_timeout_s * 1000)),
             # short statements over warm tables: compiling them costs more than it saves
             "jit": "off",
+            "synchronous_commit": "on" if waits_for_disk else "off",
             # a kept plan is made for a small table and arrays of any length: for thousands of rows its nested
             # loop took seconds where a hash takes milliseconds
             "plan_cache_mode": "force_custom_plan",

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from tanda.adapters.postgres import answering
 from tanda.adapters.sql import named
@@ -94,10 +93,6 @@ class PostgresViews:
     async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
         rows = await self._rows("file", tenant, batch_id, file_id)
         return file_blobs(rows[0]) if rows else None
-
-    async def history(self, tenant: str | None, batch_id: str, file_id: str) -> list[msgspec.Raw]:
-        rows = await self._rows("history", tenant, batch_id, file_id)
-        return [msgspec.Raw(row["envelope"].encode()) for row in rows]
 
     async def stats(self, tenant: str | None, days: int) -> Stats:
         (totals,) = await self._rows("totals", tenant)

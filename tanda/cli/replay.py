@@ -30,7 +30,7 @@ def replay(
     """Build views again from the log beside the live ones, compare them, and swap.
 
     Args:
-        views: batches, files, history, stats.
+        views: batches, files, stats.
         every: All of them.
         verify: Change nothing; exit 1 where live and replayed differ, naming view, key and both values.
         as_of: Show a past moment instead: a log position or an RFC 3339 time.

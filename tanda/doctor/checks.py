@@ -12,7 +12,7 @@ from tanda.doctor.findings import Finding, well, wrong
 from tanda.doctor.patient import Holdings, Patient
 from tanda.domain.errors import LogDamaged
 
-VIEWS = ("batches", "files", "history", "stats")
+VIEWS = ("batches", "files", "stats")
 #: A view this far behind a log that stands still is worth a word.
 BEHIND_EVENTS = 1_000
 #: The archiver is behind by seconds; longer than this, nobody archives.

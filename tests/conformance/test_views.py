@@ -84,16 +84,13 @@ async def everything(views: Views, tenant: str | None) -> dict[str, Any]:
         told[batch.id] = files
         for file in files:
             assert await views.file(tenant, batch.id, file.id) == file
-            told[file.id] = [
-                await views.blobs(tenant, batch.id, file.id),
-                [bytes(line) for line in await views.history(tenant, batch.id, file.id)],
-            ]
+            told[file.id] = await views.blobs(tenant, batch.id, file.id)
     return told
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_postgres_tells_what_memory_tells(seed: int, world: World) -> None:
-    """Counts, statuses, pages, histories and sums, of a tenant and of all."""
+    """Counts, statuses, pages and sums, of a tenant and of all."""
     await RandomBatches(world.log, seed).run(300)
     await world.catch_up()
     reference = MemoryViews(world.log, VIEWS.values(), now_ms)
@@ -111,7 +108,6 @@ async def test_a_foreign_batch_is_not_there(world: World) -> None:
     assert await world.views.batch("nobody", one.batch_id) is None
     assert await world.views.file("nobody", one.batch_id, file_id) is None
     assert await world.views.blobs("nobody", one.batch_id, file_id) is None
-    assert await world.views.history("nobody", one.batch_id, file_id) == []
     assert (await world.views.files("nobody", one.batch_id, FileQuery())).data == []
     assert (await world.views.batches("nobody", BatchQuery())).data == []
     assert (await world.views.stats("nobody", 7)).batches == 0

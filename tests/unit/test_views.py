@@ -162,15 +162,6 @@ def test_an_archived_source_is_found_in_the_archive_also_after_a_retry() -> None
     assert (row["source_state"], msgspec.json.decode(row["source"], type=BlobRef)) == ("archived", archived)
 
 
-def test_history_keeps_everything_but_the_inline_result() -> None:
-    """The result is read at its own address; its digest and size stay."""
-    told = story().file(queued(), started(), completed())
-    envelope = msgspec.json.decode(told.rows("events")[-1]["envelope"])
-    assert (envelope["type"], envelope["seq"], envelope["fileid"]) == ("tanda.FileCompleted.v1", 4, FILE)
-    assert "result" not in envelope["data"]
-    assert envelope["data"]["result_sha256"] == "cd"
-
-
 def test_stats_count_by_the_day_of_the_event() -> None:
     """One file queued and completed, 7 bytes, 40 ms."""
     told = story().file(queued(), started(), completed())

@@ -16,7 +16,8 @@ from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.openapi import answers
 from services.gateway.problems import InvalidFields
 from tanda.contracts import ids
-from tanda.contracts.events import FileStatus
+from tanda.contracts.envelope import CloudEvent, Recorded, to_cloudevent
+from tanda.contracts.events import NO_RESULT, FileCompleted, FileStatus
 from tanda.contracts.http import Batch, BatchQuery, BatchStatus, File, FileQuery, Page, Stats
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import epoch_ms, rfc3339
@@ -126,8 +127,9 @@ async def get_history(
 ) -> Response:
     """Every event of a file, oldest first, all attempts."""
     await seen(gateway, caller, batch_id, file_id, gateway.views.file)
-    events = await gateway.views.history(caller.scope, batch_id, file_id)
-    return read(request, Page(data=events, next_cursor=None, has_more=False), position)
+    events = await file_history(gateway, await owner_of(gateway, caller, batch_id), batch_id, file_id)
+    told = [_without_result(record) for record in events]
+    return read(request, Page(data=told, next_cursor=None, has_more=False), position)
 
 
 @router.get("/stats", openapi_extra=answers(200, Stats))
@@ -171,6 +173,20 @@ async def _position_in_log(gateway: Gateway, caller: Caller, batch_id: str, file
     if record is None:
         raise file_not_found() if file_id else batch_not_found()
     return record.seq
+
+
+async def file_history(gateway: Gateway, tenant: str, batch_id: str, file_id: str) -> list[Recorded]:
+    """Every event of a file, oldest first: the log has them under the file's own subject."""
+    subject = file_subject(tenant, batch_id, file_id)
+    return [record async for chunk in gateway.log.read(subject) for record in chunk]
+
+
+def _without_result(record: Recorded) -> CloudEvent:
+    """CloudEvents JSON; of an inline result its digest and size tell."""
+    event = record.event
+    if isinstance(event, FileCompleted):
+        event = msgspec.structs.replace(event, result=NO_RESULT)
+    return to_cloudevent(record, event)
 
 
 def file_not_found() -> NotFound:

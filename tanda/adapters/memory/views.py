@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from tanda.adapters.views.bodies import batch_body, counts, day_body, file_blobs, file_body
 from tanda.adapters.views.cursors import from_cursor, to_cursor
 from tanda.contracts.envelope import Recorded
@@ -148,14 +146,6 @@ class MemoryViews:
     async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
         row = await self._file(tenant, batch_id, file_id)
         return file_blobs(row) if row else None
-
-    async def history(self, tenant: str | None, batch_id: str, file_id: str) -> list[msgspec.Raw]:
-        rows = [
-            row
-            for row in await self._select("events", tenant)
-            if (row["batch_id"], row["file_id"]) == (batch_id, file_id)
-        ]
-        return [msgspec.Raw(row["envelope"].encode()) for row in rows]
 
     async def stats(self, tenant: str | None, days: int) -> Stats:
         totals = _summed(await self._select("tenants", tenant))

@@ -3,7 +3,6 @@
 select least(
     (select seq from view_batches.checkpoint),
     (select seq from view_files.checkpoint),
-    (select seq from view_history.checkpoint),
     (select seq from view_stats.checkpoint)
 );
 
@@ -80,11 +79,6 @@ order by
     case when status in ('processing', 'waiting') then 0 when status = 'failed' then 2 else 1 end,
     first_seq
 limit 1;
-
--- name: history
-select envelope from view_history.events
-where batch_id = $2 and file_id = $3 and ($1::text is null or tenant = $1)
-order by seq;
 
 -- name: totals
 select

@@ -169,6 +169,9 @@ async def test_results_of_a_file(stand: Stand, http: httpx2.AsyncClient, batch: 
     assert [one["type"] for one in history] == [
         "tanda.FileQueued.v1", "tanda.FileStarted.v1", "tanda.FileCompleted.v1",
     ]  # fmt: skip
+    completed = history[-1]
+    assert (completed["fileid"], completed["data"]["result_bytes"]) == (files[0]["id"], len(inline.content))
+    assert "result" not in completed["data"], "it has an address of its own"
 
 
 async def test_results_of_a_batch(stand: Stand, http: httpx2.AsyncClient, batch: dict[str, Any]) -> None:
