@@ -9,9 +9,8 @@ import asyncpg
 from tanda.adapters.postgres import Connection, failures
 from tanda.adapters.sql import named
 from tanda.adapters.views.rows import SchemaRows, read_checkpoint
-from tanda.adapters.views.writes import advance, write
-from tanda.contracts.views import Checkpoint, Write
-from tanda.domain.errors import Conflict
+from tanda.adapters.views.writes import commit
+from tanda.contracts.views import Checkpoint, Step, Write
 
 _SQL = named("checkpoints")
 
@@ -66,19 +65,18 @@ class SchemaShadow:
 
     async def apply(self, writes: Sequence[Write], seq: int, event_id: str) -> None:
         """Rows and position; a crash loses the shadow, so that nothing waits for the disk here."""
+        step = Step(view=self._view, seen=self.checkpoint, seq=seq, event_id=event_id, writes=list(writes))
         with failures():
             try:
-                await self._apply(writes, seq, event_id)
+                await self._apply(step)
             except asyncpg.UniqueViolationError:
-                await self._apply(writes, seq, event_id, clear=True)
+                await self._apply(step, clear=True)
         self.checkpoint = Checkpoint(seq=seq, event_id=event_id, version=self.checkpoint.version)
 
-    async def _apply(self, writes: Sequence[Write], seq: int, event_id: str, *, clear: bool = False) -> None:
+    async def _apply(self, step: Step, *, clear: bool = False) -> None:
         async with self._connection.transaction():
             await self._connection.execute("set local synchronous_commit = off")
-            if not await advance(self._connection, self.schema, self.checkpoint, seq, event_id):
-                raise Conflict(self.schema, self.checkpoint.seq)
-            await write(self._connection, self.schema, writes, clear=clear)
+            await commit(self._connection, [(self.schema, step)], clear=clear)
 
     async def index(self) -> None:
         """Makes the indexes that only readers need; a second time does nothing."""

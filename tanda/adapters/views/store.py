@@ -16,9 +16,8 @@ from tanda.adapters.postgres import Connection, borrowed, failures
 from tanda.adapters.sql import named
 from tanda.adapters.views.rows import SchemaRows, read_checkpoint
 from tanda.adapters.views.shadow import SchemaShadow, live_schema
-from tanda.adapters.views.writes import advance, write
+from tanda.adapters.views.writes import commit
 from tanda.contracts.views import Checkpoint, Step
-from tanda.domain.errors import Conflict
 
 _log = structlog.get_logger("tanda.views")
 _SQL = named("checkpoints")
@@ -45,12 +44,10 @@ class ViewStore:
             await self._commit(steps, clear=True)
 
     async def _commit(self, steps: Sequence[Step], *, clear: bool = False) -> None:
+        places = [(live_schema(step.view), step) for step in steps]
         async with borrowed(self._pool) as connection, connection.transaction():
-            await connection.execute(_SQL["lock_shared"], [live_schema(step.view) for step in steps])
-            for step in steps:
-                await _advance(connection, step)
-            for step in steps:
-                await write(connection, live_schema(step.view), step.writes, clear=clear)
+            await connection.execute(_SQL["lock_shared"], [schema for schema, _ in places])
+            await commit(connection, places, clear=clear)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[SchemaRows]:
@@ -95,16 +92,6 @@ class ViewStore:
         if dropped:
             _log.info("dropped what an interrupted rebuild left behind", schemas=dropped)
         return dropped
-
-
-async def _advance(connection: Connection, step: Step) -> None:
-    schema = live_schema(step.view)
-    try:
-        moved = await advance(connection, schema, step.seen, step.seq, step.event_id)
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
-        raise Conflict(schema, step.seen.seq) from error
-    if not moved:
-        raise Conflict(schema, step.seen.seq)
 
 
 async def _drop_unlocked(connection: Connection, schema: str, prefix: str) -> bool:

@@ -1,42 +1,78 @@
-"""Writing a view's rows and moving its checkpoint, inside the caller's transaction."""
+"""Writing views' rows and moving their checkpoints, inside the caller's transaction.
 
+Every statement is a way to the server and back, which takes longer than the few rows that a lone event
+changes: so all that changes rows or checkpoints travels as one, and only new rows are copied beside it.
+"""
+
+import re
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
+import asyncpg
 import structlog
 
 from tanda.adapters.postgres import Connection
 from tanda.adapters.sql import named
-from tanda.contracts.views import Checkpoint, Write
+from tanda.contracts.views import Step, Write
+from tanda.domain.errors import Conflict
 
 _log = structlog.get_logger("tanda.views")
 _SQL = named("checkpoints")
+_PLACE = re.compile(r"\$(\d+)")
+#: Which columns change together varies; each combination is a text of its own.
+_TEXTS_MAX = 256
 
 
-async def advance(connection: Connection, schema: str, seen: Checkpoint, seq: int, event_id: str) -> bool:
-    """Moves a checkpoint on; False where it is not where it had been seen."""
-    sql = _SQL["advance"].format(schema=schema)
-    return await connection.execute(sql, seq, event_id, seen.seq, seen.version) == "UPDATE 1"
-
-
-async def write(connection: Connection, schema: str, writes: Sequence[Write], *, clear: bool = False) -> None:
-    """Copies new rows, and merges changes into those that are there.
+async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, clear: bool = False) -> None:
+    """Writes each schema's step; Conflict where a checkpoint is not where the step had seen it.
 
     ``clear``: rows that cannot be there twice were there. The log should not tell of a second
     beginning; where it does, the last one counts, and one odd event does not stop every view.
     """
-    for one in writes:
-        if clear and one.clear_sql is not None:
-            arguments = one.columns[: one.clear_sql.count("$")]
-            await connection.execute(one.clear_sql.format(schema=schema), *arguments)
-        if one.sql is None:
-            records = zip(*one.columns, strict=True)
-            await connection.copy_records_to_table(
-                one.table, schema_name=schema, columns=one.names, records=records
-            )
-            continue
-        answer = await connection.execute(one.sql.format(schema=schema), *one.columns)
-        touched = int(answer.rpartition(" ")[2])
-        if touched != one.rows:
-            missing = one.rows - touched
-            table = f"{schema}.{one.table}"
-            _log.warning("events name rows that are not there, passing over them", table=table, rows=missing)
+    advances = [(schema, _SQL["advance"]) for schema, _ in steps]
+    changes = [(schema, one) for schema, step in steps for one in step.writes if one.sql is not None]
+    text = _as_one((*advances, *((schema, str(one.sql)) for schema, one in changes)))
+    arguments: list[Any] = []
+    for _, step in steps:
+        arguments += (step.seq, step.event_id, step.seen.seq, step.seen.version)
+    for _, one in changes:
+        arguments += one.columns
+    try:
+        touched = await connection.fetchrow(text, *arguments)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+        raise Conflict(steps[0][0], steps[0][1].seen.seq) from error
+    assert touched is not None, "a select without a from has one row"
+    for (schema, step), moved in zip(steps, touched, strict=False):
+        if not moved:
+            raise Conflict(schema, step.seen.seq)
+    for (schema, one), rows in zip(changes, touched[len(steps) :], strict=True):
+        if rows != one.rows:
+            _log.warning("events name rows that are not there, passing over them",
+                         table=f"{schema}.{one.table}", rows=one.rows - rows)  # fmt: skip
+    for schema, step in steps:
+        for one in step.writes:
+            if one.sql is None:
+                await _copy(connection, schema, one, clear=clear)
+
+
+async def _copy(connection: Connection, schema: str, one: Write, *, clear: bool) -> None:
+    if clear and one.clear_sql is not None:
+        keys = one.columns[: one.clear_sql.count("$")]
+        await connection.execute(one.clear_sql.format(schema=schema), *keys)
+    records = zip(*one.columns, strict=True)
+    await connection.copy_records_to_table(one.table, schema_name=schema, columns=one.names, records=records)
+
+
+@lru_cache(_TEXTS_MAX)
+def _as_one(statements: tuple[tuple[str, str], ...]) -> str:
+    """Several statements, each with its schema, as one that says how many rows each has touched."""
+    parts: list[str] = []
+    taken = 0
+    for number, (schema, sql) in enumerate(statements):
+        places = {int(place) for place in _PLACE.findall(sql)}
+        moved = _PLACE.sub(lambda match, by=taken: f"${int(match[1]) + by}", sql.format(schema=schema))
+        parts.append(f"s{number} as ({moved} returning 1)")
+        taken += len(places)
+    counts = [f"(select count(*) from s{number})" for number in range(len(parts))]  # noqa: S608 - our own names
+    return f"with {', '.join(parts)} select {', '.join(counts)}"
