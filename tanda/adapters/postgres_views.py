@@ -78,7 +78,7 @@ class PostgresViews:
         (after,) = from_cursor(query.cursor, tuple[int]) if query.cursor else (None,)
         search = query.q.casefold() if query.q else None
         rows = await self._rows("quarantine", tenant, search, after, query.limit + 1)
-        return _page(rows, query.limit, file_body, ("seq",))
+        return _page(rows, query.limit, file_body, ("quarantined_seq",))
 
     async def quarantined(self, tenant: str | None) -> int:
         (row,) = await self._rows("quarantined", tenant)

@@ -39,7 +39,7 @@ FILES = Table(
         "source": Column("text"),
         "result_seq": Column("bigint"),
         "artifacts": Column("text"),
-        "quarantined": Column("boolean", default=False),
+        "quarantined_seq": Column("bigint"),
         "provider": Column("text"),
         "cost": Column("text"),
         "seq": Column("bigint"),
@@ -53,7 +53,7 @@ class Files:
     """``GET /v1/batches/{id}/files``."""
 
     name = "files"
-    version = 2
+    version = 3
     ddl = ddl("files")
     tables = (FILES,)
 
@@ -86,10 +86,10 @@ def _again(record: Recorded, event: e.FileQueued) -> Change:
     void = dict.fromkeys(
         (
             *("error", "warnings", "started_at", "finished_at", "duration_ms", "result_seq", "artifacts"),
-            *("provider", "cost"),
+            *("provider", "cost", "quarantined_seq"),
         )
     )
-    return void | _attempt(record, event) | {"quarantined": False, "seq": record.seq}
+    return void | _attempt(record, event) | {"seq": record.seq}
 
 
 def _attempt(record: Recorded, event: e.FileQueued) -> Change:
@@ -180,7 +180,7 @@ def _failed(record: Recorded) -> Change:
         "error": _error(event.error, event.attempt),
         "finished_at": record.time,
         "duration_ms": event.duration_ms,
-        "quarantined": event.quarantined,
+        "quarantined_seq": record.seq if event.quarantined else None,
         "seq": record.seq,
     }
 

@@ -28,8 +28,9 @@ create table files (
     -- the position of the FileCompleted that carries or names the result
     result_seq bigint,
     artifacts text,
-    -- for a person to look at
-    quarantined boolean not null,
+    -- the position since which it is for a person to look at; indexed, which seq is not: an update that touches
+    -- no indexed column writes no index
+    quarantined_seq bigint,
     -- the outside provider that was called, and what it used as JSON
     provider text,
     cost text,
@@ -40,4 +41,4 @@ create table files (
 -- indexes
 create index files_in_order on files (batch_id, index, first_seq);
 create index files_not_archived on files (tenant, first_seq) where source_state = 'stored';
-create index files_in_quarantine on files (tenant, seq) where quarantined;
+create index files_in_quarantine on files (tenant, quarantined_seq) where quarantined_seq is not null;

@@ -122,16 +122,16 @@ class MemoryViews:
 
     async def quarantine(self, tenant: str | None, query: FileQuery) -> Page[File]:
         search = (query.q or "").casefold()
-        rows = [row for row in await self._select("files", tenant) if row["quarantined"]]
-        rows = [row for row in rows if search in row["search"]]
-        rows.sort(key=lambda row: row["seq"], reverse=True)
+        rows = await self._select("files", tenant)
+        rows = [row for row in rows if row["quarantined_seq"] is not None and search in row["search"]]
+        rows.sort(key=lambda row: row["quarantined_seq"], reverse=True)
         if query.cursor:
             (after,) = from_cursor(query.cursor, tuple[int])
-            rows = [row for row in rows if row["seq"] < after]
-        return _page(rows, query.limit, file_body, lambda row: (row["seq"],))
+            rows = [row for row in rows if row["quarantined_seq"] < after]
+        return _page(rows, query.limit, file_body, lambda row: (row["quarantined_seq"],))
 
     async def quarantined(self, tenant: str | None) -> int:
-        return sum(row["quarantined"] for row in await self._select("files", tenant))
+        return sum(row["quarantined_seq"] is not None for row in await self._select("files", tenant))
 
     async def places(self, tenant: str | None) -> Places:
         rows = [row for row in await self._select("files", tenant) if row["status"] != "rejected"]

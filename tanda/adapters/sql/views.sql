@@ -52,16 +52,16 @@ limit $7;
 -- name: quarantine
 -- $1 tenant, $2 part of the name, $3 the cursor, $4 limit; newest first.
 select * from view_files.files
-where quarantined
+where quarantined_seq is not null
     and ($1::text is null or tenant = $1)
     and ($2::text is null or position($2 in search) > 0)
-    and ($3::bigint is null or seq < $3)
-order by seq desc
+    and ($3::bigint is null or quarantined_seq < $3)
+order by quarantined_seq desc
 limit $4;
 
 -- name: quarantined
 select count(*)::bigint as files from view_files.files
-where quarantined and ($1::text is null or tenant = $1);
+where quarantined_seq is not null and ($1::text is null or tenant = $1);
 
 -- name: places
 -- Archived is what has a source and is not in its place: the whole archive is not counted through.

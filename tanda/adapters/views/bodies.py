@@ -122,7 +122,7 @@ def file_body(row: Row) -> File:
         source=source,
         result_url=f"{url}/result" if row["result_seq"] is not None else None,
         artifacts=artifacts,
-        quarantined=row["quarantined"],
+        quarantined=row["quarantined_seq"] is not None,
         provider=row["provider"],
         cost=_usage.decode(row["cost"]) if row["cost"] else None,
         seq=row["seq"],
