@@ -5,6 +5,7 @@ import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
 # isort: split
 
 import asyncio
+import os
 import random
 import shutil
 import signal
@@ -123,6 +124,7 @@ def main() -> int:
     """The process's entry."""
     settings = from_environment()
     telemetry.configure("worker", settings.log_level)
+    os.nice(settings.nice)
     relax_collector()
     with suppress(KeyboardInterrupt):
         return uvloop.run(serve(settings))
