@@ -27,7 +27,7 @@ from tanda.domain.errors import Conflict, Refusal, Unavailable
 from tanda.domain.settling import Settling, SettlingBatch
 from tanda.follower import Follower, Snapshots
 from tanda.ports import Blobs, Log
-from tanda.results import ResultLost, ResultsCache
+from tanda.results import Drafts, ResultLost, ResultsCache
 from tanda.settings import Settings
 
 #: Batches that are advanced at once.
@@ -53,6 +53,7 @@ class _Fold:
 
     def __init__(self) -> None:
         self.settling = Settling()
+        self.drafts = Drafts()
         self.touched: set[BatchKey] = set()
         self.news = asyncio.Event()
 
@@ -65,6 +66,7 @@ class _Fold:
 
     def apply(self, records: Sequence[Recorded]) -> None:
         self.touched |= self.settling.apply(records)
+        self.drafts.apply(records)
         self.news.set()
 
 
@@ -228,7 +230,8 @@ class Storage:
     async def _complete(self, key: BatchKey, batch: SettlingBatch) -> None:
         """The document, durable, then the event. What changes meanwhile makes the append a Conflict."""
         state, through_seq, expected_seq = batch.state, batch.through_seq, batch.subject_seq
-        built = await self._results.store(*key, state.version + 1, through_seq)
+        draft = self._fold.drafts.take(key, through_seq)
+        built = await self._results.store(*key, state.version + 1, through_seq, draft)
         command = c.CompleteBatch(
             through_seq=through_seq, results=built.ref, counts=built.counts, eta_ratio=batch.pace.eta_ratio
         )

@@ -22,7 +22,7 @@ from tanda.domain.pace import Pace
 
 #: The events that change what a result document says: the last of them is its ``through_seq``, so
 #: that two writers of one version write the same bytes, whatever else they have seen.
-_TELLING: frozenset[type[e.Event]] = frozenset({e.BatchCreated, e.BatchSealed, e.FilesRetried, *STATUS_AFTER})
+TELLING: frozenset[type[e.Event]] = frozenset({e.BatchCreated, e.BatchSealed, e.FilesRetried, *STATUS_AFTER})
 #: Events that a forgotten batch may still get from another storage process.
 _AFTERWARDS: frozenset[type[e.Event]] = frozenset({e.BatchCompleted, e.SourcesArchived, *e.LIMIT_EVENTS})
 _SOURCE_PART = "/src/"
@@ -138,7 +138,7 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
             return
         self.seq = record.seq
         self.pace = self.pace.after(record, len(self.files), self.final)
-        if type(record.event) in _TELLING:
+        if type(record.event) in TELLING:
             self.through_seq = record.seq
         if record.file_id is None:
             self.subject_seq = record.seq

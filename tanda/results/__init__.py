@@ -10,5 +10,6 @@ large they are; then the document is written in upload order::
 
 from tanda.results.cache import CONTENT_TYPE, ResultsCache
 from tanda.results.document import Built, ResultLost, build, results_key, sweep
+from tanda.results.drafts import Drafts
 
-__all__ = ["CONTENT_TYPE", "Built", "ResultLost", "ResultsCache", "build", "results_key", "sweep"]
+__all__ = ["CONTENT_TYPE", "Built", "Drafts", "ResultLost", "ResultsCache", "build", "results_key", "sweep"]

@@ -13,7 +13,8 @@ from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_subject
 from tanda.domain.errors import LogDamaged, NotFound
 from tanda.ports import Blobs, Log
-from tanda.results.document import Built, build
+from tanda.results.document import Built, build, written
+from tanda.results.fold import DocumentFold
 
 CONTENT_TYPE = "application/json"
 
@@ -75,13 +76,20 @@ class ResultsCache:
         with _discarding(document) as built:
             yield built
 
-    async def store(self, tenant: str, batch_id: str, version: int, through_seq: int) -> Built:
+    async def store(
+        self, tenant: str, batch_id: str, version: int, through_seq: int, draft: DocumentFold | None = None
+    ) -> Built:
         """Builds a version and puts it where its ``ref`` says, not yet durable: the barrier is the caller's.
 
-        The returned file itself is discarded already.
+        With a ``draft`` as of ``through_seq`` the log is not read. The returned file itself is discarded
+        already.
         """
         async with self._room:
-            with _discarding(await self._build(tenant, batch_id, version, through_seq)) as built:
+            if draft is not None:
+                making = written(draft, self._blobs, self._spool, tenant, version)
+            else:
+                making = self._build(tenant, batch_id, version, through_seq)
+            with _discarding(await making) as built:
                 await self._put(built)
                 return built
 

@@ -157,10 +157,11 @@ async def build(
             raise NotFound("batch_not_found", "There is no such batch.")
         if through_seq is not None and fold.seq != through_seq:
             raise LogDamaged(f"{batch_id}: its event at {through_seq} is not in the log")
-        return await _write(fold, blobs, spool, tenant, version)
+        return await written(fold, blobs, spool, tenant, version)
 
 
-async def _write(fold: DocumentFold, blobs: Blobs, spool: Path, tenant: str, version: int) -> Built:
+async def written(fold: DocumentFold, blobs: Blobs, spool: Path, tenant: str, version: int) -> Built:
+    """The document of a fold that has seen all events of a batch, as of its last one."""
     document = await asyncio.to_thread(_Document, spool)
     try:
         await document.write(b'{"metadata":' + encode(_metadata(fold, version)) + b',"archivos_procesados":[')

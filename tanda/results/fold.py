@@ -47,6 +47,14 @@ class DocumentFold:
         self._spool = spool
         self._spooled = 0
 
+    @property
+    def files_known(self) -> int:
+        return len(self._files)
+
+    @property
+    def bytes_spooled(self) -> int:
+        return self._spooled
+
     def apply(self, records: Sequence[Recorded]) -> None:
         for record in records:
             self.seq, self.time = record.seq, record.time
