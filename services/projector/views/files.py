@@ -76,8 +76,9 @@ def _queued(rows: Rows, record: Recorded) -> None:
     event = record.event
     assert isinstance(event, e.FileQueued)
     if event.previous is None:
-        source = {"source_state": "stored", "source": _json(event.source)}
-        rows.new((record.batch_id, record.file_id), _new(record) | source | _attempt(record, event))
+        row = _new(record)
+        row.update(_attempt(record, event), source_state="stored", source=_json(event.source))
+        rows.new((record.batch_id, record.file_id), row)
     else:
         rows.change((record.batch_id, record.file_id), _again(record, event))
 

@@ -1,8 +1,8 @@
 """The view of sums: files by status, by day and by minute, and how long processing took."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from services.projector.views.rows import Rows
 from services.projector.views.schema import ddl
@@ -14,6 +14,9 @@ from tanda.contracts.views import Column, Table, Write
 BUCKETS_PER_DOUBLING = 8
 
 _SUM = Column("bigint", "add", 0)
+
+#: Tenant, day, the status that files came to and the one that they left: most events differ in nothing else.
+_Move = tuple[str, str, e.FileStatus, e.FileStatus | None]
 
 TENANTS = Table(
     name="tenants",
@@ -89,43 +92,47 @@ class Stats:
 
     def fold(self, events: Sequence[Recorded]) -> list[Write]:
         tenants, days, durations, minutes, etas = (Rows(table, upsert=True) for table in self.tables)
+        moves: Counter[_Move] = Counter()
+        lasted: Counter[tuple[str, str, int]] = Counter()
+        completed: dict[tuple[str, str], list[str]] = {}
         for record in events:
-            day = (record.tenant, record.time[:10])
-            status = e.STATUS_AFTER.get(type(record.event))
+            event, tenant, day = record.event, record.tenant, record.time[:10]
+            status = e.STATUS_AFTER.get(type(event))
             if status is not None:
-                tenants.change((record.tenant,), _moved(record, status))
-                if change := _of_day(record, status):
-                    days.change(day, change)
-            elif isinstance(record.event, e.BatchCreated):
-                tenants.change((record.tenant,), {"batches": 1})
-                days.change(day, {"batches": 1})
-            elif isinstance(record.event, e.BatchCompleted) and record.event.eta_ratio is not None:
-                etas.change((*day, bucket_ms(round(100 * record.event.eta_ratio))), {"batches": 1})
-            if isinstance(record.event, e.FileCompleted):
-                durations.change((*day, bucket_ms(record.event.duration_ms)), {"files": 1})
-                minutes.change((record.tenant, record.time[:16]), _of_minute(record))
+                previous: e.FileStatus | None = getattr(event, "previous", None)
+                moves[tenant, day, status, previous] += 1
+                if previous is None:
+                    days.change((tenant, day), {"bytes": event.bytes})  # pyright: ignore[reportAttributeAccessIssue]
+                elif isinstance(event, e.FileCompleted):
+                    lasted[tenant, day, event.duration_ms] += 1
+                    completed.setdefault((tenant, record.time[:16]), []).append(record.time)
+            elif isinstance(event, e.BatchCreated):
+                tenants.change((tenant,), {"batches": 1})
+                days.change((tenant, day), {"batches": 1})
+            elif isinstance(event, e.BatchCompleted) and event.eta_ratio is not None:
+                etas.change((tenant, day, bucket_ms(round(100 * event.eta_ratio))), {"batches": 1})
+        for (tenant, day, status, previous), files in moves.items():
+            tenants.change((tenant,), _moved(status, previous, files))
+            days.change((tenant, day), _of_day(status, previous, files))
+        for (tenant, day, duration_ms), files in lasted.items():
+            durations.change((tenant, day, bucket_ms(duration_ms)), {"files": files})
+        for minute, times in completed.items():
+            minutes.change(minute, {"completed": len(times), "first_at": min(times), "last_at": max(times)})
         return [write for rows in (tenants, days, durations, minutes, etas) for write in rows.writes()]
 
 
-def _moved(record: Recorded, status: e.FileStatus) -> dict[str, int]:
-    """A file moved from one status to another."""
-    previous: e.FileStatus | None = getattr(record.event, "previous", None)
+def _moved(status: e.FileStatus, previous: e.FileStatus | None, files: int) -> dict[str, int]:
+    """So many files moved from one status to another."""
     if previous == status:
         return {}
-    return {status: 1} if previous is None else {status: 1, previous: -1}
+    return {status: files} if previous is None else {status: files, previous: -files}
 
 
-def _of_day(record: Recorded, status: e.FileStatus) -> dict[str, int]:
-    event: Any = record.event
-    change: dict[str, int] = {status: 1} if status in e.FINAL_STATUSES else {}
-    if getattr(event, "previous", None) is None:
-        change["files"] = 1
-        change["bytes"] = event.bytes
+def _of_day(status: e.FileStatus, previous: e.FileStatus | None, files: int) -> dict[str, int]:
+    change: dict[str, int] = {status: files} if status in e.FINAL_STATUSES else {}
+    if previous is None:
+        change["files"] = files
     return change
-
-
-def _of_minute(record: Recorded) -> dict[str, Any]:
-    return {"completed": 1, "first_at": record.time, "last_at": record.time}
 
 
 def bucket_ms(duration_ms: int) -> int:
