@@ -155,8 +155,6 @@ class FileBlobs(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str
     source: BlobRef | None
-    #: The position of the ``FileCompleted`` that carries or names the result.
-    result_seq: int | None
     artifacts: list[StoredArtifact] = []
 
 

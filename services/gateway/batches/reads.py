@@ -107,9 +107,12 @@ async def list_files(
     cursor: Cursor = None,
 ) -> Response:
     """The files of a batch in upload order."""
-    await seen(gateway, caller, batch_id, None, gateway.views.batch)
     query = FileQuery(status=status, q=q, limit=limit, cursor=cursor)
-    return read(request, await gateway.views.files(caller.scope, batch_id, query), position)
+    page = await gateway.views.files(caller.scope, batch_id, query)
+    if not page.data:  # none that fits, or a batch that is unknown, or new to the view
+        await seen(gateway, caller, batch_id, None, gateway.views.batch)
+        page = await gateway.views.files(caller.scope, batch_id, query)
+    return read(request, page, position)
 
 
 @router.get("/batches/{batch_id}/files/{file_id}", openapi_extra=answers(200, File))
@@ -155,15 +158,16 @@ async def seen(
     arguments = (batch_id,) if file_id is None else (batch_id, file_id)
     found = await look(caller.scope, *arguments)
     if found is None:
-        seq = await _position_in_log(gateway, caller, batch_id, file_id)
-        await gateway.positions.reached(seq, gateway.settings.min_seq_wait_s)
+        last = await last_event(gateway, caller, batch_id, file_id)
+        await gateway.positions.reached(last.seq, gateway.settings.min_seq_wait_s)
         found = await look(caller.scope, *arguments)
     if found is None:
         raise file_not_found() if file_id else batch_not_found()
     return found
 
 
-async def _position_in_log(gateway: Gateway, caller: Caller, batch_id: str, file_id: str | None) -> int:
+async def last_event(gateway: Gateway, caller: Caller, batch_id: str, file_id: str | None) -> Recorded:
+    """The last event of a file, or on a batch's own subject; NotFound where there is none."""
     tenant = await owner_of(gateway, caller, batch_id)
     if file_id is None:
         record = await gateway.log.last(batch_subject(tenant, batch_id))
@@ -172,7 +176,7 @@ async def _position_in_log(gateway: Gateway, caller: Caller, batch_id: str, file
         record = await gateway.log.last(file_subject(tenant, batch_id, file_id)) if known else None
     if record is None:
         raise file_not_found() if file_id else batch_not_found()
-    return record.seq
+    return record
 
 
 async def file_history(gateway: Gateway, tenant: str, batch_id: str, file_id: str) -> list[Recorded]:

@@ -6,13 +6,13 @@ from starlette.responses import Response
 
 from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import JSON, matches, not_modified
-from services.gateway.batches.reads import Position, seen
+from services.gateway.batches.reads import Position, last_event, seen
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.downloads.ranges import SAFE_HEADERS, attachment, blob_response
 from services.gateway.openapi import answers
 from tanda.contracts.events import FileCompleted
 from tanda.contracts.http import File, FileBlobs
-from tanda.domain.errors import LogDamaged, NotFound
+from tanda.domain.errors import NotFound
 
 router = APIRouter(prefix="/v1", tags=["bytes"], dependencies=[Depends(authenticate)])
 _BASE = "/batches/{batch_id}/files/{file_id}"
@@ -35,14 +35,10 @@ async def get_source(
 async def get_result(
     request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
 ) -> Response:
-    """The result's JSON, as its processor gave it."""
-    _, blobs = await _found(gateway, caller, batch_id, file_id)
-    if blobs.result_seq is None:
+    """The result's JSON, as its processor gave it: a file that has one has nothing later in the log."""
+    event = (await last_event(gateway, caller, batch_id, file_id)).event
+    if not isinstance(event, FileCompleted):
         raise NotFound("result_not_ready", "The file has no result.")
-    record = await gateway.log.get(blobs.result_seq)
-    if record is None or not isinstance(record.event, FileCompleted):
-        raise LogDamaged(f"{file_id}: its result is not in the log at {blobs.result_seq}")
-    event = record.event
     headers = {**SAFE_HEADERS, "Tanda-Seq": str(position)}
     if event.result_ref is not None:
         return await blob_response(request, gateway.blobs, event.result_ref, JSON, headers)

@@ -131,9 +131,7 @@ def file_body(row: Row) -> File:
 
 def file_blobs(row: Row) -> FileBlobs:
     source = _blob.decode(row["source"]) if row["source"] else None
-    return FileBlobs(
-        tenant=row["tenant"], source=source, result_seq=row["result_seq"], artifacts=_stored(row)
-    )
+    return FileBlobs(tenant=row["tenant"], source=source, artifacts=_stored(row))
 
 
 def day_body(row: Row, histogram: Mapping[int, int]) -> DayStats:
