@@ -40,8 +40,9 @@ class ViewStore:
         try:
             await self._commit(steps)
         except asyncpg.UniqueViolationError as error:
-            _log.warning("the log tells of a second beginning, the last one counts", reason=str(error))
+            # Another projector was there first, which is a Conflict now; or the log has told of it twice.
             await self._commit(steps, clear=True)
+            _log.warning("the log tells of a second beginning, the last one counts", reason=str(error))
 
     async def _commit(self, steps: Sequence[Step], *, clear: bool = False) -> None:
         places = [(live_schema(step.view), step) for step in steps]

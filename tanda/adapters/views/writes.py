@@ -1,7 +1,7 @@
 """Writing views' rows and moving their checkpoints, inside the caller's transaction.
 
 Every statement is a way to the server and back, which takes longer than the few rows that a lone event
-changes: so all that changes rows or checkpoints travels as one, and only new rows are copied beside it.
+changes: so all that changes rows or checkpoints travels as one, and only many new rows are copied beside it.
 """
 
 import re
@@ -14,7 +14,7 @@ import structlog
 
 from tanda.adapters.postgres import Connection
 from tanda.adapters.sql import named
-from tanda.contracts.views import Step, Write
+from tanda.contracts.views import Step
 from tanda.domain.errors import Conflict
 
 _log = structlog.get_logger("tanda.views")
@@ -30,6 +30,10 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
     ``clear``: rows that cannot be there twice were there. The log should not tell of a second
     beginning; where it does, the last one counts, and one odd event does not stop every view.
     """
+    if clear:
+        for schema, one in [(schema, one) for schema, step in steps for one in step.writes if one.clear_sql]:
+            keys = one.columns[: str(one.clear_sql).count("$")]
+            await connection.execute(str(one.clear_sql).format(schema=schema), *keys)
     advances = [(schema, _SQL["advance"]) for schema, _ in steps]
     changes = [(schema, one) for schema, step in steps for one in step.writes if one.sql is not None]
     text = _as_one((*advances, *((schema, str(one.sql)) for schema, one in changes)))
@@ -53,15 +57,10 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
     for schema, step in steps:
         for one in step.writes:
             if one.sql is None:
-                await _copy(connection, schema, one, clear=clear)
-
-
-async def _copy(connection: Connection, schema: str, one: Write, *, clear: bool) -> None:
-    if clear and one.clear_sql is not None:
-        keys = one.columns[: one.clear_sql.count("$")]
-        await connection.execute(one.clear_sql.format(schema=schema), *keys)
-    records = zip(*one.columns, strict=True)
-    await connection.copy_records_to_table(one.table, schema_name=schema, columns=one.names, records=records)
+                records = zip(*one.columns, strict=True)
+                await connection.copy_records_to_table(
+                    one.table, schema_name=schema, columns=one.names, records=records
+                )
 
 
 @lru_cache(_TEXTS_MAX)
