@@ -145,6 +145,32 @@ async def test_a_commit_from_another_position_is_refused(store: ViewStore, datab
     assert await _seq(store, "files") == 10
 
 
+@pytest.mark.parametrize("copied", [True, False])
+async def test_of_two_beginnings_the_last_one_counts(
+    store: ViewStore, pool: asyncpg.Pool, database: Settings, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    """A log that tells of the same file twice stops no view, however its new rows are written."""
+    log = MemoryLog()
+    await RandomBatches(log, 1).run(50)
+    async with projecting(log, store, database):
+        await reached(store, 50)
+    seen = await store.checkpoint("files")
+    assert seen is not None
+    rows = await pool.fetchval("select count(*) from view_files.files")
+    records = [one async for chunk in log.read() for one in chunk]
+    first = next(one for one in records if isinstance(one.event, e.FileQueued))
+    assert isinstance(first.event, e.FileQueued)
+    event = msgspec.structs.replace(first.event, name="again.xml")
+    again = msgspec.structs.replace(first, event=event, seq=51)
+    monkeypatch.setattr("services.projector.views.rows.COPY_ROWS_MIN", 0 if copied else 64)
+    writes = VIEWS["files"].fold([again])
+    assert [one.sql is None for one in writes] == [copied]
+    await store.commit([Step(view="files", seen=seen, seq=51, event_id=again.id, writes=writes)])
+    found = await pool.fetch("select seq from view_files.files where name = 'again.xml'")
+    assert [row["seq"] for row in found] == [51]
+    assert await pool.fetchval("select count(*) from view_files.files") == rows
+
+
 async def test_views_are_swapped_while_live(store: ViewStore, pool: asyncpg.Pool, database: Settings) -> None:
     """Rebuilt under the projector's hands: nothing is lost, nothing is left behind."""
     log = MemoryLog()
