@@ -54,6 +54,7 @@ async def open_pool(
         min_size=0,
         max_size=connections_max,
         timeout=CONNECT_TIMEOUT_S,
+        reset=_as_it_is,
         server_settings={
             "application_name": name,
             "statement_timeout": str(round(statement_timeout_s * 1000)),
@@ -65,6 +66,12 @@ async def open_pool(
             "plan_cache_mode": "force_custom_plan",
         },
     )
+
+
+async def _as_it_is(connection: Connection) -> None:
+    """A reset would be a way to the server and back after every question, as long as most of them take:
+    who changes a session's state undoes it."""
+    del connection
 
 
 @contextmanager

@@ -29,6 +29,7 @@ CHUNKS_AT_ONCE = 3
 DECISIONS_MAX = 8
 FIRST_WAIT_S = 0.1
 OPEN_BATCHES_KNOWN_MAX = 1_000
+TENANTS_KNOWN_MAX = 10_000
 
 logger = structlog.get_logger(__name__)
 
@@ -65,6 +66,8 @@ class Accept:
         #: A PUT and a seal of the same batch do not overlap within this process.
         self._turns = Turns()
         self._next_indices: dict[str, int] = {}
+        #: Whose batches the operator has asked for; a batch never changes hands.
+        self._tenants: dict[str, str] = {}
 
     def origin(self, command: str | None = None, actor: str | None = None) -> Origin:
         return Origin(source=self._source, command=command, actor=actor)
@@ -243,7 +246,12 @@ class Accept:
         """Whose batch it is: for the operator, who may ask for any."""
         if not ids.is_id(batch_id, ids.BATCH):
             return None
+        if (known := self._tenants.get(batch_id)) is not None:
+            return known
         async for records in self._log.read(batch_subject("*", batch_id)):
+            if len(self._tenants) >= TENANTS_KNOWN_MAX:
+                del self._tenants[next(iter(self._tenants))]
+            self._tenants[batch_id] = records[0].tenant
             return records[0].tenant
         return None
 

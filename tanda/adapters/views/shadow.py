@@ -1,7 +1,7 @@
 """A view being built beside the live one, until it takes its place or is dropped."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from secrets import token_hex
 
 import asyncpg
@@ -11,6 +11,7 @@ from tanda.adapters.sql import named
 from tanda.adapters.views.rows import SchemaRows, read_checkpoint
 from tanda.adapters.views.writes import commit
 from tanda.contracts.views import Checkpoint, Step, Write
+from tanda.domain.errors import Unavailable
 
 _SQL = named("checkpoints")
 
@@ -149,3 +150,8 @@ class SchemaShadow:
     async def close(self) -> None:
         """Ends the snapshot that a swap gave out; it would hold up the drop of the replaced view."""
         await self._snapshots.aclose()
+
+    async def unlock(self) -> None:
+        """It is in use no more; a connection that is lost has no locks."""
+        with suppress(Unavailable), failures():
+            await self._connection.execute(_SQL["unlock"], self._token)

@@ -74,6 +74,7 @@ class ViewStore:
                 await one.leave()
             finally:
                 await one.close()
+                await one.unlock()
 
     async def drop(self, view: str) -> None:
         """Drops a live view that no log tells of any more; the next rebuild makes it from nothing."""
@@ -84,12 +85,11 @@ class ViewStore:
     async def drop_abandoned(self, view: str) -> list[str]:
         """Drops what killed rebuilds of a view left behind; what is being built, its builder has locked."""
         dropped: list[str] = []
-        with failures():
-            async with self._pool.acquire() as connection:
-                for prefix in ("shadow_", "retired_"):
-                    for row in await connection.fetch(_SQL["schemas"], f"{prefix}{view}_"):
-                        if await _drop_unlocked(connection, row["nspname"], prefix):
-                            dropped.append(row["nspname"])
+        async with borrowed(self._pool) as connection:
+            for prefix in ("shadow_", "retired_"):
+                for row in await connection.fetch(_SQL["schemas"], f"{prefix}{view}_"):
+                    if await _drop_unlocked(connection, row["nspname"], prefix):
+                        dropped.append(row["nspname"])
         if dropped:
             _log.info("dropped what an interrupted rebuild left behind", schemas=dropped)
         return dropped
