@@ -142,9 +142,15 @@ def check_whole_or_open(events: Sequence[Told]) -> None:
 
 
 def check_cancelled(events: Sequence[Told]) -> None:
-    """What was under way at a cancel may start once more by its delivery's lease; later nothing starts."""
+    """What was released by a cancel may start within a lease, nothing else begins.
+
+    What had begun is finished: its worker lost, it starts once more, as ``check_progress`` demands.
+    """
     cancelled_at = next((one.at_ms for one in events if one.name == "BatchCancelled"), None)
+    begun = {one.file_id for one in events if one.name == "FileStarted" and one.at_ms < (cancelled_at or 0)}
     for one in events:
+        if one.file_id in begun:
+            continue
         at_once = one.name == "FileCompleted" and one.data.get("previous") == "queued"
         if cancelled_at is not None and (one.name == "FileStarted" or at_once):
             late_ms = one.at_ms - cancelled_at
