@@ -1,15 +1,18 @@
 """The worker over the memory adapters and the real sandbox: released, run and told, whatever happens."""
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import PIL.Image
 import pytest
 
 from services.worker.outcomes import Outcomes
+from services.worker.reuse import PREFIX
 from services.worker.runner import Runner
 from services.worker.sandbox.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import AHEAD_FILES, Scheduler
@@ -78,6 +81,13 @@ class House:
     async def events(self, story: BatchStory) -> list[Recorded]:
         subject = batch_all(story.tenant, story.batch_id)
         return [record async for chunk in self.log.read(subject) for record in chunk]
+
+    async def idle(self) -> None:
+        """Until the work queue is rid of everything."""
+        deadline = time.monotonic() + DEADLINE_S
+        while await self.work.present():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
 
     async def until(self, story: BatchStory, done: Callable[[list[Recorded]], bool]) -> list[Recorded]:
         """Follows the log until a batch's events are as they should be."""
@@ -160,6 +170,46 @@ async def test_of_files_that_share_a_child_each_has_its_own_outcome(house: House
         assert [r.name for r in events if r.file_id == file_id] == [
             "FileQueued", "FileStarted", "FileCompleted",
         ]  # fmt: skip
+
+
+async def test_a_copy_of_a_picture_has_its_result_and_no_work(house: House) -> None:
+    """Started and completed in the log as ever, with objects of its own; its bytes are not even fetched."""
+    picture = io.BytesIO()
+    PIL.Image.new("RGB", (40, 30), "red").save(picture, "PNG")
+    house.scheduler()
+    house.runner(LANE_DEFAULT)
+    told: list[e.FileCompleted] = []
+    for number in (1, 2):
+        story = BatchStory(house.log, house.blobs, number=number)
+        await story.create()
+        await story.queue_with("image", picture.getvalue(), f"{number}.png")
+        if told:
+            for key in await house.blobs.keys(f"t/acme/{story.batch_id}/"):
+                await house.blobs.delete(key)
+        await story.seal()
+        events = await house.until(story, completed(1))
+        told += [record.event for record in events if isinstance(record.event, e.FileCompleted)]
+        assert events[-2].name == "FileStarted"
+        (thumbnail,) = told[-1].artifacts
+        assert thumbnail.blob.key.startswith(f"t/acme/{story.batch_id}/out/")
+        assert digest(await house.blobs.read(thumbnail.blob)) == told[0].artifacts[0].blob.sha256
+        await house.idle()
+    assert [one.reused for one in told] == [False, True] and told[0].result == told[1].result
+
+
+async def test_cheap_work_is_not_kept(house: House) -> None:
+    """Looking a result up would cost as much: neither what runs in groups nor what shares a child."""
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    await story.upload([b"a"])
+    await story.queue_with("table", b"a,b\n1,2\n", "a.csv")
+    await story.seal()
+    house.scheduler()
+    for lane in (LANE_QUICK, LANE_DEFAULT):
+        house.runner(lane)
+    await house.until(story, completed(2))
+    await house.idle()
+    assert await house.blobs.keys(PREFIX) == []
 
 
 async def test_no_more_is_released_than_keeps_runners_busy(house: House) -> None:

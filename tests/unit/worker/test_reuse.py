@@ -132,7 +132,7 @@ async def test_what_is_damaged_is_as_if_it_were_not_there(damage: Callable[[byte
 @pytest.mark.parametrize("part", ["picture", "result"])
 @pytest.mark.parametrize("damage", [_cut, None])
 async def test_a_result_is_whole_or_not_taken(part: str, damage: Callable[[bytes], bytes] | None) -> None:
-    """The objects are those of the file that it was made for; one that is gone or damaged takes all with it."""
+    """Its objects are those of the file that it was made for: one that is gone or damaged takes all away."""
     blobs = MemoryBlobs()
     await Reuse(blobs).keep(key(), await done(blobs, inline=False))
     name = f"t/acme/bat_1/out/{part}"
