@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from services.worker.outside import Call, Outside
-from services.worker.reuse import NOT_DRAWN, Reuse, may_take, reuse_key
+from services.worker.reuse import Reuse, may_take, reuse_key
 from services.worker.sandbox.sandbox import Job, Limits, Sandbox
 from tanda.contracts import commands as c
 from tanda.contracts.codec import encode
@@ -110,6 +110,8 @@ class Outcomes:
         """Lets later files have an outcome that is in the log, where it is a result of reusable work."""
         if not isinstance(command, c.CompleteFile) or command.reused:
             return
+        if "not_drawn" in command.warnings:
+            return  # a drawing may fail for want of time, and the next one need not
         if (key := self._reuse_key(item)) is not None:
             await self._reuse.keep(key, command)
 
@@ -316,7 +318,7 @@ def _with_pictures(outcome: Result | Failure, drawn: Result | Failure | None) ->
         return outcome
     if isinstance(drawn, Failure):
         _log.info("a file was not drawn", code=drawn.code, reason=drawn.message)
-        return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, NOT_DRAWN])
+        return msgspec.structs.replace(outcome, warnings=[*outcome.warnings, "not_drawn"])
     return msgspec.structs.replace(outcome, artifacts=[*outcome.artifacts, *drawn.artifacts])
 
 

@@ -27,8 +27,6 @@ PREFIX = "reuse/"
 REUSE_WAIT_S = 2.0
 #: Of a result with its artifacts, which are in memory while they are taken.
 REUSED_BYTES_MAX = 16 * 1024**2
-#: What does not come again by itself: a drawing may have failed for want of time.
-NOT_DRAWN = "not_drawn"
 _OPTION = "reuse"
 _TROUBLE = (Unavailable, TimeoutError, ValueError)
 
@@ -78,7 +76,7 @@ class Reuse:
         Without a barrier: one that is lost costs its work again.
         """
         bytes_all = done.result_bytes + sum(one.blob.bytes for one in done.artifacts)
-        if bytes_all > REUSED_BYTES_MAX or NOT_DRAWN in done.warnings:
+        if bytes_all > REUSED_BYTES_MAX:
             return
         body = encode(
             Kept(

@@ -407,14 +407,18 @@ async def test_a_store_that_is_away_makes_no_poison(house: House, monkeypatch: p
 @pytest.mark.parametrize("act", ["segfault", "failure", "burn"])
 async def test_a_file_that_cannot_be_drawn_keeps_its_result(tmp_path: Path, act: str) -> None:
     """Drawing may crash, fail, and take too much time: it costs the pictures and nothing else."""
-    (told,) = await _told_of(tmp_path, [act])
+    blobs = MemoryBlobs()
+    (told,) = await _told_of(tmp_path, [act], blobs)
+    assert await blobs.keys(PREFIX) == [], "the next one may be drawn"
     assert (bytes(told.result), told.warnings) == (b'{"read":true}', ["page 2 is empty", "not_drawn"])
     assert told.artifacts == []
 
 
 async def test_what_is_drawn_is_an_artifact(tmp_path: Path) -> None:
     """The pictures are stored beside the result; who wants none gets none."""
-    (told,) = await _told_of(tmp_path, ["artifact"])
+    blobs = MemoryBlobs()
+    (told,) = await _told_of(tmp_path, ["artifact"], blobs)
+    assert len(await blobs.keys(PREFIX)) == 1
     assert [one.name for one in told.artifacts] == ["a.png"]
     assert told.warnings == ["page 2 is empty"]
     (told,) = await _told_of(tmp_path, ["artifact"], pictures=False)
@@ -427,11 +431,13 @@ async def test_files_that_are_drawn_together_do_not_share_their_fate(tmp_path: P
     assert [(len(one.artifacts), one.warnings[1:]) for one in told] == [(1, []), (0, ["not_drawn"]), (1, [])]
 
 
-async def _told_of(spool: Path, acts: list[str], **options: bool) -> list[c.CompleteFile]:
+async def _told_of(
+    spool: Path, acts: list[str], blobs: MemoryBlobs | None = None, **options: bool
+) -> list[c.CompleteFile]:
     """What is said of files whose processor draws in those ways."""
     box = Sandbox(sys_path=[str(Path(__file__).parent / "sandbox")])
     await box.start({"draws": "probes:Draws"})
-    blobs = MemoryBlobs()
+    blobs = blobs or MemoryBlobs()
     source = await put(blobs, "t/acme/1/src/1", b"hola")
     outcomes = Outcomes(blobs=blobs, sandbox=box, settings=Settings(), spool=spool, entropy=lambda: 0.5)
     items = [
@@ -443,6 +449,8 @@ async def _told_of(spool: Path, acts: list[str], **options: bool) -> list[c.Comp
         for number, act in enumerate(acts)
     ]  # fmt: skip
     told = [command for command in await outcomes.of(items) if isinstance(command, c.CompleteFile)]
+    for item, command in zip(items, told, strict=True):
+        await outcomes.keep(item, command)
     await box.close()
     assert len(told) == len(acts)
     return told

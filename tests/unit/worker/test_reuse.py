@@ -142,15 +142,11 @@ async def test_a_result_is_whole_or_not_taken(part: str, damage: Callable[[bytes
     assert await Reuse(blobs).find(key()) is None
 
 
-async def test_what_may_turn_out_better_or_is_very_large_is_not_kept() -> None:
-    """A drawing that failed may have failed for want of time; the largest would fill the memory."""
+async def test_what_is_very_large_is_not_kept() -> None:
+    """With its pictures it is in memory while it is taken."""
     blobs = MemoryBlobs()
-    result = await done(blobs)
-    for one in (
-        msgspec.structs.replace(result, warnings=["not_drawn"]),
-        msgspec.structs.replace(result, result_bytes=REUSED_BYTES_MAX),
-    ):
-        await Reuse(blobs).keep(key(), one)
+    large = msgspec.structs.replace(await done(blobs), result_bytes=REUSED_BYTES_MAX)
+    await Reuse(blobs).keep(key(), large)
     assert await blobs.keys(PREFIX) == []
 
 
