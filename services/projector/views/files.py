@@ -42,6 +42,7 @@ FILES = Table(
         "quarantined": Column("boolean", default=False),
         "provider": Column("text"),
         "cost": Column("text"),
+        "reused": Column("boolean", default=False),
         "seq": Column("bigint"),
     },
 )
@@ -53,7 +54,7 @@ class Files:
     """``GET /v1/batches/{id}/files``."""
 
     name = "files"
-    version = 2
+    version = 3
     ddl = ddl("files")
     tables = (FILES,)
 
@@ -89,7 +90,7 @@ def _again(record: Recorded, event: e.FileQueued) -> Change:
             *("provider", "cost"),
         )
     )
-    return void | _attempt(record, event) | {"quarantined": False, "seq": record.seq}
+    return void | _attempt(record, event) | {"quarantined": False, "reused": False, "seq": record.seq}
 
 
 def _attempt(record: Recorded, event: e.FileQueued) -> Change:
@@ -161,6 +162,7 @@ def _completed(record: Recorded) -> Change:
         "duration_ms": event.duration_ms,
         "result_seq": record.seq,
         "cost": None if event.usage is None else _json(event.usage),
+        "reused": event.reused,
         "seq": record.seq,
     }
 
