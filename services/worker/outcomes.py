@@ -130,7 +130,8 @@ class Outcomes:
 
     async def _taken(self, item: WorkItem, stored: Result, duration_ms: int) -> c.Command:
         """As if it had just been made, but that nobody was asked and nothing paid."""
-        _log.info("a stored result is taken", batch=item.batch_id, file=item.file_id)
+        _log.info("a stored result is taken", batch=item.batch_id, file=item.file_id, attempt=item.attempt,
+                  duration_ms=duration_ms)  # fmt: skip
         done = await self._patiently(item, lambda: self._completed(item, stored, duration_ms))
         return msgspec.structs.replace(done, reused=True, provider=None)
 

@@ -58,6 +58,7 @@ async def test_an_orphan_is_old_unnamed_and_ours() -> None:
     now = 10 * ORPHAN_GRACE_MS
     old, young = now - ORPHAN_GRACE_MS - 1, now - ORPHAN_GRACE_MS
     there = [("t/a/b/src/1", old), ("t/a/b/src/2", young), ("log/1", old), ("snapshots/storage/1", old)]
+    there.append(("reuse/a/1", old))
     assert inventory.orphans(there, now) == ["t/a/b/src/1"]
 
 
