@@ -28,7 +28,8 @@ REUSE_WAIT_S = 2.0
 #: Of a result with its artifacts, which are in memory while they are taken.
 REUSED_BYTES_MAX = 16 * 1024**2
 _OPTION = "reuse"
-_TROUBLE = (Unavailable, TimeoutError, ValueError)
+#: Of the store, or with what it gives.
+_TROUBLE = (Unavailable, TimeoutError, KeyError, ValueError)
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,10 +65,8 @@ class Reuse:
         try:
             async with asyncio.timeout(REUSE_WAIT_S):
                 return await self._read(key)
-        except KeyError as error:
-            _log.info("a stored result is gone or damaged", key=key, error=str(error))
         except _TROUBLE as error:
-            _log.warning("a stored result could not be read", key=key, error=str(error))
+            _log.warning("a stored result could not be taken", key=key, error=str(error))
         return None
 
     async def keep(self, key: str, done: c.CompleteFile) -> None:

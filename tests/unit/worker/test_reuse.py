@@ -106,9 +106,12 @@ def _cut(content: bytes) -> bytes:
     return content[:-5]
 
 
-def _flipped(content: bytes) -> bytes:
-    at = content.index(b"1.10")
-    return content[:at] + b"9" + content[at + 1 :]
+def _other_total(content: bytes) -> bytes:
+    return content.replace(b"1.10", b"9.10")
+
+
+def _other_warning(content: bytes) -> bytes:
+    return content.replace(b"no_text", b"or_text")
 
 
 def _nothing(content: bytes) -> bytes:
@@ -120,9 +123,9 @@ def _of_another_shape(content: bytes) -> bytes:
     return digest(body).encode() + b"\n" + body
 
 
-@pytest.mark.parametrize("damage", [_cut, _flipped, _nothing, _of_another_shape])
+@pytest.mark.parametrize("damage", [_cut, _other_total, _other_warning, _nothing, _of_another_shape])
 async def test_what_is_damaged_is_as_if_it_were_not_there(damage: Callable[[bytes], bytes]) -> None:
-    """Half a record, one letter of the result, nothing at all, or somebody else's form."""
+    """Half a record, a letter of the result or beside it, nothing at all, or somebody else's form."""
     blobs = MemoryBlobs()
     await Reuse(blobs).keep(key(), await done(blobs))
     blobs.objects[key()] = damage(blobs.objects[key()])
@@ -151,11 +154,11 @@ async def test_what_is_very_large_is_not_kept() -> None:
 
 
 class Away(MemoryBlobs):
-    """A store that answers with an error, or never, as soon as it is told to."""
+    """A store that answers with an error, with nonsense, or never, as soon as it is told to."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_away = self.is_silent = False
+        self.is_away = self.is_silent = self.is_faulty = False
 
     async def stat(self, key: str) -> BlobStat | None:
         await self._trouble()
@@ -168,11 +171,13 @@ class Away(MemoryBlobs):
     async def _trouble(self) -> None:
         if self.is_away:
             raise Unavailable("s3", "gone fishing")
+        if self.is_faulty:
+            raise KeyError("damaged")
         if self.is_silent:
             await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("how", ["is_away", "is_silent"])
+@pytest.mark.parametrize("how", ["is_away", "is_silent", "is_faulty"])
 async def test_a_store_that_does_not_answer_holds_nothing_up(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
