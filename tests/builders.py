@@ -138,6 +138,7 @@ class RandomBatches:
             artifacts=self.random.choice([[], [artifact]]),
             warnings=self.random.choice([[], ["no_text_layer"]]),
             usage=self.random.choice([None, Usage(provider="llm-x", model="m", input_tokens=3, usd=0.5)]),
+            reused=self.random.random() < 0.3,
         )  # fmt: skip
 
     def _some(self, one: RandomBatch) -> list[str]:

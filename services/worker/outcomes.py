@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from services.worker.outside import Call, Outside
+from services.worker.reuse import Reuse, may_take, reuse_key
 from services.worker.sandbox.sandbox import Job, Limits, Sandbox
 from tanda.contracts import commands as c
 from tanda.contracts.codec import encode
@@ -66,6 +67,7 @@ class Outcomes:
     ) -> None:  # fmt: skip
         """``outside`` are the processors that call a provider, ``queue`` is where its lane is braked."""
         self._blobs = blobs
+        self._reuse = Reuse(blobs)
         self._sandbox = sandbox
         self._settings = settings
         self._spool = spool
@@ -96,9 +98,44 @@ class Outcomes:
 
     async def _one(self, item: WorkItem) -> c.Command:
         begun = time.perf_counter()
+        if (stored := await self._stored(item)) is not None:
+            return await self._taken(item, stored, round((time.perf_counter() - begun) * 1000))
         token = make_token(Named(item.tenant, item.batch_id, item.file_id, item.attempt), token_urlsafe(32))
         outcome = await self._patiently(item, lambda: self._process(item, token))
         return await self._command(item, outcome, token, round((time.perf_counter() - begun) * 1000))
+
+    # -- results that are there already
+
+    async def keep(self, item: WorkItem, command: c.Command) -> None:
+        """Lets later files have an outcome that is in the log, where it is a result of reusable work."""
+        if not isinstance(command, c.CompleteFile) or command.reused:
+            return
+        if "not_drawn" in command.warnings:
+            return  # a drawing may fail for want of time, and the next one need not
+        if (key := self._reuse_key(item)) is not None:
+            await self._reuse.keep(key, command)
+
+    def _reuse_key(self, item: WorkItem) -> str | None:
+        """Where a result is that an item may have; None where it is always worked on."""
+        known = self._sandbox.known.get(item.processor)
+        if outside := self._outside.get(item.processor):
+            question = outside.question(item)
+        else:
+            question = b"" if known is not None and known.reusable else None
+        return None if question is None else reuse_key(item, self.version(item.processor), question)
+
+    async def _stored(self, item: WorkItem) -> Result | None:
+        key = self._reuse_key(item) if may_take(item) else None
+        return None if key is None else await self._reuse.find(key)
+
+    async def _taken(self, item: WorkItem, stored: Result, duration_ms: int) -> c.Command:
+        """As if it had just been made, but that nobody was asked and nothing paid."""
+        _log.info("a stored result is taken", batch=item.batch_id, file=item.file_id, attempt=item.attempt,
+                  duration_ms=duration_ms)  # fmt: skip
+        done = await self._patiently(item, lambda: self._completed(item, stored, duration_ms))
+        return msgspec.structs.replace(done, reused=True, provider=None)
+
+    # -- work
 
     async def _together(self, items: Sequence[WorkItem]) -> list[c.Command]:
         """Of files that share a child nobody knows how long each took: all get the same share."""
@@ -245,7 +282,7 @@ class Outcomes:
         _log.info("a provider asks for a pause", provider=lane_provider(item.lane), until=until)
         return until
 
-    async def _completed(self, item: WorkItem, result: Result, duration_ms: int) -> c.Command:
+    async def _completed(self, item: WorkItem, result: Result, duration_ms: int) -> c.CompleteFile:
         body = encode(result.data)
         digest = sha256(body).hexdigest()
         inline = len(body) <= RESULT_INLINE_BYTES_MAX

@@ -270,11 +270,12 @@ class Runner:
         """Writes the outcomes; where another event came first, that one stands and ours is dropped."""
         events = [self._new(run, file_aggregate.decide(run.state, command)[0]) for run, command in results]
         outcomes = await self._log.append_each(events)
-        for (run, _), new, outcome in zip(results, events, outcomes, strict=True):
+        for (run, command), new, outcome in zip(results, events, outcomes, strict=True):
             if isinstance(outcome, Conflict):
                 _log.info("another outcome came first", batch=run.item.batch_id, file=run.item.file_id)
             else:
                 run.advance(new.event, outcome)
+                await self._outcomes.keep(run.item, command)
             await run.delivery.done()
 
     def _new(self, run: Run, event: Event) -> NewEvent:

@@ -146,6 +146,8 @@ class File(Body, frozen=True, kw_only=True):
     #: The outside provider that it was given to, and what that cost.
     provider: str | None = None
     cost: Usage | None = None
+    #: The stored result of the same bytes, version and options was taken: nobody was asked, nothing paid.
+    reused: bool = False
     #: The log position of the file's latest event.
     seq: int
 

@@ -125,6 +125,8 @@ class Processor(Protocol):
     accepts: frozenset[str]
     # A class may also say ``shares_child = True``: small files of one batch may be processed one after the
     # other by one object in one process, so that nothing of a file may be left in it for the next one.
+    # ``reusable = True`` is for a class that does not share a child and whose work is dear: the result of
+    # the same bytes, options and version is then taken again. Not for one that reads the file's name.
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure: ...
 

@@ -42,6 +42,8 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     provider: str = "anthropic"
     instructions: Annotated[str, Meta(max_length=INSTRUCTIONS_CHARS_MAX)] = ""
     max_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)] = TOKENS_DEFAULT
+    #: False asks again though the same was asked before; heeded by every processor whose results are kept.
+    reuse: bool = True
 
     @property
     def shape(self) -> Schema:

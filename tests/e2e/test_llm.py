@@ -75,9 +75,13 @@ async def test_models_are_asked_once_for_each_file_and_paid_for(tmp_path: Path) 
                 finished = await stack.finished(batch["id"], 60)
                 assert finished["counts"]["completed"] == FILES, finished["counts"]
             expect_what_was_asked_for(stack, batches)
-    keys = Counter(seen.headers["idempotency-key"] for seen in provided.calls)
+            asked = list(provided.calls)
+            copy = await upload(stack, "anthropic")
+            await stack.finished(copy["id"], 60)
+            expect_nothing_paid_twice(stack, copy["id"], len(provided.calls) - len(asked))
+    keys = Counter(seen.headers["idempotency-key"] for seen in asked)
     assert len(keys) == 2 * FILES + 1, "an attempt each, and one more for the bad answer"
-    held_calls = [seen for seen in provided.calls if b"number: anthropic 5.txt" in seen.body]
+    held_calls = [seen for seen in asked if b"number: anthropic 5.txt" in seen.body]
     assert len(held_calls) == 2 and len({seen.headers["idempotency-key"] for seen in held_calls}) == 1
     assert provided.at_once_most <= 6, "three calls at once for each provider"
     written = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
@@ -95,3 +99,17 @@ def expect_what_was_asked_for(stack: Running, batches: list[dict[str, Any]]) -> 
                 assert file["provider"] == f"llm-{name}"
                 assert file["cost"]["usd"] == pytest.approx(usd, abs=1e-6)
                 assert file["attempt"] == (2 if file["name"] == "openai 3.txt" else 1)
+
+
+def expect_nothing_paid_twice(stack: Running, batch_id: str, calls: int) -> None:
+    """A copy of the batch has the answers from before, but for those that were not kept in time.
+
+    Those are at most the three in the hands of the worker that was killed, and the last three.
+    """
+    with stack.client() as client:
+        files = client.files(batch_id)
+        reused = [file for file in files if file["reused"]]
+        assert len(reused) == FILES - calls >= FILES - 6
+        assert all(file["cost"] is None and file["attempt"] == 1 for file in reused)
+        for document in client.results(batch_id)["archivos_procesados"]:
+            assert f"{document['resultado']['number']}.txt" == document["nombre"]

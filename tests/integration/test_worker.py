@@ -1,15 +1,18 @@
 """The worker over the memory adapters and the real sandbox: released, run and told, whatever happens."""
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import PIL.Image
 import pytest
 
 from services.worker.outcomes import Outcomes
+from services.worker.reuse import PREFIX
 from services.worker.runner import Runner
 from services.worker.sandbox.sandbox import Sandbox, installed_processors
 from services.worker.scheduler import AHEAD_FILES, Scheduler
@@ -78,6 +81,13 @@ class House:
     async def events(self, story: BatchStory) -> list[Recorded]:
         subject = batch_all(story.tenant, story.batch_id)
         return [record async for chunk in self.log.read(subject) for record in chunk]
+
+    async def idle(self) -> None:
+        """Until the work queue is rid of everything."""
+        deadline = time.monotonic() + DEADLINE_S
+        while await self.work.present():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
 
     async def until(self, story: BatchStory, done: Callable[[list[Recorded]], bool]) -> list[Recorded]:
         """Follows the log until a batch's events are as they should be."""
@@ -160,6 +170,46 @@ async def test_of_files_that_share_a_child_each_has_its_own_outcome(house: House
         assert [r.name for r in events if r.file_id == file_id] == [
             "FileQueued", "FileStarted", "FileCompleted",
         ]  # fmt: skip
+
+
+async def test_a_copy_of_a_picture_has_its_result_and_no_work(house: House) -> None:
+    """Started and completed in the log as ever, with objects of its own; its bytes are not even fetched."""
+    picture = io.BytesIO()
+    PIL.Image.new("RGB", (40, 30), "red").save(picture, "PNG")
+    house.scheduler()
+    house.runner(LANE_DEFAULT)
+    told: list[e.FileCompleted] = []
+    for number in (1, 2):
+        story = BatchStory(house.log, house.blobs, number=number)
+        await story.create()
+        await story.queue_with("image", picture.getvalue(), f"{number}.png")
+        if told:
+            for key in await house.blobs.keys(f"t/acme/{story.batch_id}/"):
+                await house.blobs.delete(key)
+        await story.seal()
+        events = await house.until(story, completed(1))
+        told += [record.event for record in events if isinstance(record.event, e.FileCompleted)]
+        assert events[-2].name == "FileStarted"
+        (thumbnail,) = told[-1].artifacts
+        assert thumbnail.blob.key.startswith(f"t/acme/{story.batch_id}/out/")
+        assert digest(await house.blobs.read(thumbnail.blob)) == told[0].artifacts[0].blob.sha256
+        await house.idle()
+    assert [one.reused for one in told] == [False, True] and told[0].result == told[1].result
+
+
+async def test_cheap_work_is_not_kept(house: House) -> None:
+    """Looking a result up would cost as much: neither what runs in groups nor what shares a child."""
+    story = BatchStory(house.log, house.blobs)
+    await story.create()
+    await story.upload([b"a"])
+    await story.queue_with("table", b"a,b\n1,2\n", "a.csv")
+    await story.seal()
+    house.scheduler()
+    for lane in (LANE_QUICK, LANE_DEFAULT):
+        house.runner(lane)
+    await house.until(story, completed(2))
+    await house.idle()
+    assert await house.blobs.keys(PREFIX) == []
 
 
 async def test_no_more_is_released_than_keeps_runners_busy(house: House) -> None:
@@ -357,14 +407,18 @@ async def test_a_store_that_is_away_makes_no_poison(house: House, monkeypatch: p
 @pytest.mark.parametrize("act", ["segfault", "failure", "burn"])
 async def test_a_file_that_cannot_be_drawn_keeps_its_result(tmp_path: Path, act: str) -> None:
     """Drawing may crash, fail, and take too much time: it costs the pictures and nothing else."""
-    (told,) = await _told_of(tmp_path, [act])
+    blobs = MemoryBlobs()
+    (told,) = await _told_of(tmp_path, [act], blobs)
+    assert await blobs.keys(PREFIX) == [], "the next one may be drawn"
     assert (bytes(told.result), told.warnings) == (b'{"read":true}', ["page 2 is empty", "not_drawn"])
     assert told.artifacts == []
 
 
 async def test_what_is_drawn_is_an_artifact(tmp_path: Path) -> None:
     """The pictures are stored beside the result; who wants none gets none."""
-    (told,) = await _told_of(tmp_path, ["artifact"])
+    blobs = MemoryBlobs()
+    (told,) = await _told_of(tmp_path, ["artifact"], blobs)
+    assert len(await blobs.keys(PREFIX)) == 1
     assert [one.name for one in told.artifacts] == ["a.png"]
     assert told.warnings == ["page 2 is empty"]
     (told,) = await _told_of(tmp_path, ["artifact"], pictures=False)
@@ -377,11 +431,13 @@ async def test_files_that_are_drawn_together_do_not_share_their_fate(tmp_path: P
     assert [(len(one.artifacts), one.warnings[1:]) for one in told] == [(1, []), (0, ["not_drawn"]), (1, [])]
 
 
-async def _told_of(spool: Path, acts: list[str], **options: bool) -> list[c.CompleteFile]:
+async def _told_of(
+    spool: Path, acts: list[str], blobs: MemoryBlobs | None = None, **options: bool
+) -> list[c.CompleteFile]:
     """What is said of files whose processor draws in those ways."""
     box = Sandbox(sys_path=[str(Path(__file__).parent / "sandbox")])
     await box.start({"draws": "probes:Draws"})
-    blobs = MemoryBlobs()
+    blobs = blobs or MemoryBlobs()
     source = await put(blobs, "t/acme/1/src/1", b"hola")
     outcomes = Outcomes(blobs=blobs, sandbox=box, settings=Settings(), spool=spool, entropy=lambda: 0.5)
     items = [
@@ -393,6 +449,8 @@ async def _told_of(spool: Path, acts: list[str], **options: bool) -> list[c.Comp
         for number, act in enumerate(acts)
     ]  # fmt: skip
     told = [command for command in await outcomes.of(items) if isinstance(command, c.CompleteFile)]
+    for item, command in zip(items, told, strict=True):
+        await outcomes.keep(item, command)
     await box.close()
     assert len(told) == len(acts)
     return told

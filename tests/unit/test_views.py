@@ -162,6 +162,14 @@ def test_an_archived_source_is_found_in_the_archive_also_after_a_retry() -> None
     assert (row["source_state"], msgspec.json.decode(row["source"], type=BlobRef)) == ("archived", archived)
 
 
+def test_a_file_tells_that_its_result_was_there_already_until_it_is_worked_on_anew() -> None:
+    """Beside the provider that it was given to, since nobody was asked."""
+    told = story().file(queued(), started(), msgspec.structs.replace(completed(), reused=True))
+    assert told.row("files", "status", "reused") == {"status": "completed", "reused": True}
+    told.file(queued(attempt=2, previous="completed"))
+    assert told.row("files", "status", "reused") == {"status": "queued", "reused": False}
+
+
 def test_stats_count_by_the_day_of_the_event() -> None:
     """One file queued and completed, 7 bytes, 40 ms."""
     told = story().file(queued(), started(), completed())

@@ -127,7 +127,7 @@ function fileUrl(event: Event): string {
 // What no attempt has brought about yet.
 const VOID = {
   warnings: [], started_at: null, duration_ms: null, result_url: null, artifacts: [], quarantined: false, provider: null,
-  cost: null,
+  cost: null, reused: false,
 };
 
 function newFile(event: Event, kind: string): File {
@@ -169,7 +169,7 @@ const CHANGES: Record<string, (event: Event, file: File) => Partial<File>> = {
       name: one.name, content_type: one.content_type, url: `${fileUrl(event)}/artifacts/${quoted(one.name)}`,
     })),
     finished_at: event.time, duration_ms: event.data.duration_ms, result_url: `${fileUrl(event)}/result`,
-    cost: event.data.usage ?? null, started_at: event.data.started_at ?? file.started_at,
+    cost: event.data.usage ?? null, reused: event.data.reused ?? false, started_at: event.data.started_at ?? file.started_at,
   }),
   FileAttemptFailed: ({ data }) => ({
     status: "retrying", error: problem(data.error, data.attempt), duration_ms: data.duration_ms ?? 0,

@@ -87,6 +87,7 @@ export interface File {
   quarantined?: boolean;
   provider?: string | null;
   cost?: { provider: string; model: string; input_tokens: number; output_tokens: number; usd: number | null } | null;
+  reused?: boolean;
 }
 
 // An event in its CloudEvents envelope; ``data`` depends on the type.

@@ -42,6 +42,7 @@ FILES = Table(
         "quarantined_seq": Column("bigint"),
         "provider": Column("text"),
         "cost": Column("text"),
+        "reused": Column("boolean", default=False),
         "seq": Column("bigint"),
     },
 )
@@ -90,7 +91,7 @@ def _again(record: Recorded, event: e.FileQueued) -> Change:
             *("provider", "cost", "quarantined_seq"),
         )
     )
-    return void | _attempt(record, event) | {"seq": record.seq}
+    return void | _attempt(record, event) | {"reused": False, "seq": record.seq}
 
 
 def _attempt(record: Recorded, event: e.FileQueued) -> Change:
@@ -162,6 +163,7 @@ def _completed(record: Recorded) -> Change:
         "duration_ms": event.duration_ms,
         "result_seq": record.seq,
         "cost": None if event.usage is None else _json(event.usage),
+        "reused": event.reused,
         "seq": record.seq,
     }
 

@@ -34,6 +34,8 @@ create table files (
     -- the outside provider that was called, and what it used as JSON
     provider text,
     cost text,
+    -- the stored result of the same bytes was taken
+    reused boolean not null,
     seq bigint not null,
     primary key (batch_id, file_id)
 ) with (fillfactor = 70);

@@ -44,6 +44,10 @@ class Outside(Protocol):
         """Never raises for what a provider or the network does."""
         ...
 
+    def question(self, item: WorkItem) -> bytes | None:
+        """What decides an item's result besides its bytes, options and version; None: always call."""
+        ...
+
 
 class AnswerTooLarge(Exception):
     """A provider sent more than the settings allow."""

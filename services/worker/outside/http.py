@@ -24,6 +24,7 @@ from services.worker.outside.calling import (
 )
 from tanda.contracts.codec import encode
 from tanda.contracts.results import Failure, Pending, Result
+from tanda.contracts.work import WorkItem
 from tanda.settings import Settings
 
 #: A confirmation may be weeks away, not for ever.
@@ -61,6 +62,10 @@ class Http:
             return too_large(self._settings.provider_answer_bytes_max)
         except (httpx2.HTTPError, TimeoutError, OSError) as error:
             return unreachable(error)
+
+    def question(self, item: WorkItem) -> bytes | None:
+        """See ``Outside``: a post is an effect, and each file has its own."""
+        return None
 
     async def _post(self, url: str, call: Call) -> Result | Failure | Pending:
         content, kind = self._content(call)

@@ -29,6 +29,7 @@ from services.worker.outside.llm_anthropic import Anthropic
 from services.worker.outside.llm_openai import OpenAI
 from tanda.contracts.codec import encode
 from tanda.contracts.results import Failure, Pending, Result, Usage
+from tanda.contracts.work import WorkItem
 from tanda.domain.extraction import Extraction, extraction, mismatch
 from tanda.settings import Settings, llm_prices, providers
 
@@ -76,6 +77,18 @@ class Llm:
         if isinstance(outcome, Failure):
             return msgspec.structs.replace(outcome, usage=usage)
         return msgspec.structs.replace(outcome, usage=usage, warnings=read.warnings)
+
+    def question(self, item: WorkItem) -> bytes | None:
+        """See ``Outside``: the whole request and where it goes, with the document's digest in its place."""
+        try:
+            asked = extraction(item.options)
+        except ValueError:
+            return None
+        dialect = self._dialects.get(f"llm-{asked.provider}")
+        if dialect is None or unfit(item):
+            return None
+        digest = document(item.name, item.content_type, item.sha256.encode())
+        return dialect.url.encode() + b"\n" + encode(dialect.body(asked, digest))
 
     async def _ask(self, dialect: Dialect, asked: Extraction, read: Document, key: str) -> Said | Failure:
         """The whole answer, or what went wrong on the way, within the bounds of bytes and time."""

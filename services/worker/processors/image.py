@@ -38,6 +38,7 @@ class Image:
 
     name = "image"
     version = "1"
+    reusable = True
     accepts = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/tiff"})
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:

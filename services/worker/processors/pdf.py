@@ -47,6 +47,7 @@ class Pdf:
 
     name = "pdf"
     version = "2"
+    reusable = True
     accepts = frozenset({"application/pdf"})
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:

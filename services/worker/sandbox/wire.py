@@ -88,6 +88,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     shares_child: bool
     #: It has a ``draw``.
     draws: bool = False
+    #: Its result may be taken again for the same bytes, options and version.
+    reusable: bool = False
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -207,11 +207,14 @@ def readable_folders() -> set[Path]:
 
 
 def _describe(path: str, processor: Processor) -> Known:
-    trusted = getattr(processor, "trusted", False) is True
+    trusted, shares_child, reusable = (
+        getattr(processor, name, False) is True for name in ("trusted", "shares_child", "reusable")
+    )
     return Known(
         path=path, version=processor.version, accepts=frozenset(processor.accepts), trusted=trusted,
-        shares_child=getattr(processor, "shares_child", False) is True,
-        draws=callable(getattr(processor, "draw", None)),
+        shares_child=shares_child, draws=callable(getattr(processor, "draw", None)),
+        # Looking a result up costs as much as cheap work.
+        reusable=reusable and not trusted and not shares_child,
     )  # fmt: skip
 
 

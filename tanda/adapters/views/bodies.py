@@ -125,6 +125,7 @@ def file_body(row: Row) -> File:
         quarantined=row["quarantined_seq"] is not None,
         provider=row["provider"],
         cost=_usage.decode(row["cost"]) if row["cost"] else None,
+        reused=row["reused"],
         seq=row["seq"],
     )
 

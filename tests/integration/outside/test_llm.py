@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.worker.outside import Call, Llm
@@ -141,6 +142,31 @@ async def test_openai_is_asked_in_its_own_words() -> None:
     system, user = sent["messages"]
     assert (system["role"], user["role"]) == ("system", "user")
     assert XML.decode() in user["content"][0]["text"]
+
+
+@api
+async def test_the_same_question_is_all_that_a_model_is_told(api: str) -> None:
+    """Where it is asked, in which words, and the file's name where the API is told it: nothing else."""
+    llm, elsewhere = Llm(settings("https://a.example")), Llm(settings("https://b.example"))
+    work = item(api)
+    question = llm.question(work)
+    assert question is not None and XML not in question
+    assert (
+        llm.question(msgspec.structs.replace(work, batch_id="bat_2", file_id="fil_2", attempt=1)) == question
+    )
+    assert llm.question(item(api, reuse=False)) == question
+    renamed = llm.question(msgspec.structs.replace(work, name="g.xml"))
+    assert (renamed == question) == (api == "openai")
+    others = [
+        item(api, instructions="x"),
+        item(api, model="y"),
+        item(api, b"<x/>"),
+        item(api, kind="image/png"),
+    ]
+    assert question not in [elsewhere.question(work), *map(llm.question, others)]
+    assert llm.question(item(api, max_tokens=0)) is None, "what cannot be asked has no stored answer"
+    for one in (llm, elsewhere):
+        await one.close()
 
 
 @pytest.mark.parametrize("kind", ["application/pdf", "image/png"])

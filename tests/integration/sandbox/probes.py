@@ -254,6 +254,7 @@ class Draws:
 
     name = "draws"
     version = "1"
+    reusable = True
     accepts: frozenset[str] = frozenset()
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
@@ -286,6 +287,7 @@ class Follow:
     version = "1"
     accepts: frozenset[str] = frozenset()
     shares_child = True
+    reusable = True
     pids: tuple[int, ...] = ()
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
@@ -319,6 +321,7 @@ class Trusted:
     version = "1"
     accepts: frozenset[str] = frozenset()
     trusted = True
+    reusable = True
 
     def process(self, source: SourceFile, options: Mapping[str, Any]) -> Result | Failure:
         """The process it runs in."""

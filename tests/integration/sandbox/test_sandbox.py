@@ -23,7 +23,12 @@ _PROBES = {
     name: f"probes:{kind.__name__}"
     for name, kind in {
         **{"escape": probes.Escape, "end": probes.End, "echo": probes.Echo, "wait": probes.Wait},
-        **{"trusted": probes.Trusted, "parsers": probes.Parsers},
+        **{
+            "trusted": probes.Trusted,
+            "parsers": probes.Parsers,
+            "follow": probes.Follow,
+            "draws": probes.Draws,
+        },
     }.items()
 }
 _MiB = 1024**2
@@ -291,6 +296,8 @@ async def test_processors_describe_themselves(sandbox: Sandbox) -> None:
     """The worker learns versions and types without importing a parser."""
     end = sandbox.known["end"]
     assert (end.version, end.accepts, end.trusted) == ("7", frozenset({"text/plain"}), False)
+    reusable = [name for name, known in sandbox.known.items() if known.reusable]
+    assert reusable == ["draws"], "not the one that shares a child, and not the trusted one"
 
 
 async def test_the_bundled_parsers_work_inside(sandbox: Sandbox, source: SourceFile) -> None:

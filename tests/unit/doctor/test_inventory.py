@@ -53,11 +53,12 @@ async def test_whatever_any_event_ever_named_is_no_orphan(seed: int) -> None:
 
 
 async def test_an_orphan_is_old_unnamed_and_ours() -> None:
-    """What is young, or belongs to the archive of the log or to a snapshot, is none."""
+    """What is young, or belongs to the log's archive, a snapshot or a stored result, is none."""
     inventory = Inventory()
     now = 10 * ORPHAN_GRACE_MS
     old, young = now - ORPHAN_GRACE_MS - 1, now - ORPHAN_GRACE_MS
-    there = [("t/a/b/src/1", old), ("t/a/b/src/2", young), ("log/1", old), ("snapshots/storage/1", old)]
+    theirs = [("log/1", old), ("snapshots/storage/1", old), ("reuse/a/1", old)]
+    there = [("t/a/b/src/1", old), ("t/a/b/src/2", young), *theirs]
     assert inventory.orphans(there, now) == ["t/a/b/src/1"]
 
 

@@ -1,0 +1,1 @@
+export{M as default}from"./parts-sZyi-OLM.js";

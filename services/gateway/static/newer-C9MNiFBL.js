@@ -1,0 +1,1 @@
+export{D as lookForNewer}from"./parts-sZyi-OLM.js";
