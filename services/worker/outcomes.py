@@ -100,9 +100,13 @@ class Outcomes:
         begun = time.perf_counter()
         if (stored := await self._stored(item)) is not None:
             return await self._taken(item, stored, round((time.perf_counter() - begun) * 1000))
-        token = make_token(Named(item.tenant, item.batch_id, item.file_id, item.attempt), token_urlsafe(32))
+        token = self._token(item) if item.processor in self._outside else ""
         outcome = await self._patiently(item, lambda: self._process(item, token))
         return await self._command(item, outcome, token, round((time.perf_counter() - begun) * 1000))
+
+    def _token(self, item: WorkItem) -> str:
+        """What a remote service confirms the file with."""
+        return make_token(Named(item.tenant, item.batch_id, item.file_id, item.attempt), token_urlsafe(32))
 
     # -- results that are there already
 
