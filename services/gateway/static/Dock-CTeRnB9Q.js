@@ -1,0 +1,1 @@
+export{M as default}from"./parts-YezJX7Xh.js";

@@ -1,1 +1,0 @@
-export{M as default}from"./parts-VIovjrEz.js";

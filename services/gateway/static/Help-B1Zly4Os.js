@@ -1,0 +1,1 @@
+export{j as default}from"./parts-YezJX7Xh.js";

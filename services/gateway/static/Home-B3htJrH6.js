@@ -1,0 +1,1 @@
+export{t as default}from"./first-B8_95Q7d.js";

@@ -1,0 +1,1 @@
+export{A as default}from"./parts-YezJX7Xh.js";

@@ -1,0 +1,1 @@
+export{O as default}from"./parts-YezJX7Xh.js";

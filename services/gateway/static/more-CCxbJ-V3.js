@@ -1,0 +1,1 @@
+import"./parts-YezJX7Xh.js";

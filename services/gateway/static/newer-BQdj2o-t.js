@@ -1,0 +1,1 @@
+export{D as lookForNewer}from"./parts-YezJX7Xh.js";
