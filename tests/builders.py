@@ -104,7 +104,7 @@ class RandomBatches:
             "bytes": 7,
         }
         command: c.Command = c.QueueFile(
-            **common, sha256="ab", source=blob(file_id), processor="invoice"
+            **common, sha256="ab", source=blob(file_id), processor=("invoice", "image")[index % 2]
         )  # fmt: skip
         if self.random.random() < 0.1:
             command = c.RejectFile(**common, error=FileError(code="unsupported_type", message="No."))

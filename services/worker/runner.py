@@ -43,7 +43,7 @@ class Run:
         #: Which of the runner's slots it has, counted as they were taken.
         self.slot = slot
         self.item: WorkItem = delivery.item
-        self.state = file_aggregate.queued_state(self.item.attempt)
+        self.state = file_aggregate.queued_state(self.item.attempt, self.item.effort)
         self.seq = self.item.seq
         self.started_at = 0.0
 
@@ -237,7 +237,7 @@ class Runner:
         if last is None or getattr(last.event, "attempt", 0) != run.item.attempt:
             await run.delivery.done()
             return False
-        run.state = file_aggregate.evolve(file_aggregate.initial(), last.event)
+        run.state = file_aggregate.evolve(run.state, last.event)
         run.seq = last.seq
         if run.state.status == "processing" and run.state.deliveries >= self._settings.deliveries_max:
             await self._fail_poison(run)

@@ -176,6 +176,9 @@ class FileQueued(Event, frozen=True, kw_only=True):
     previous: FileStatus | None = None
     #: Only this version of the processor, where a person asked for it; None: the one that the worker has.
     processor_version: str | None = None
+    #: What it is expected to cost beside other files, in milliseconds of CPU: the time left is told by it.
+    #: 0 where nobody said.
+    effort: int = 0
 
 
 class FileRejected(Event, frozen=True, kw_only=True):
@@ -240,6 +243,8 @@ class FileCompleted(Event, frozen=True, kw_only=True):
     usage: Usage | None = None
     #: RFC 3339: of quick work its start is told with its outcome, and no ``FileStarted`` goes before.
     started_at: str | None = None
+    #: As its ``FileQueued`` has it.
+    effort: int = 0
 
 
 class FileAttemptFailed(Event, frozen=True, kw_only=True):
@@ -275,6 +280,8 @@ class FileFailed(Event, frozen=True, kw_only=True):
     quarantined: bool = False
     #: What the provider was paid for an answer of no use, if it gave one.
     usage: Usage | None = None
+    #: As its ``FileQueued`` has it.
+    effort: int = 0
 
 
 class FileCancelled(Event, frozen=True, kw_only=True):

@@ -104,6 +104,10 @@ class Batch(Body, frozen=True, kw_only=True):
     #: Files of it that may run at once; null is no limit of its own.
     limit: int | None = None
     owner: str | None = None
+    #: What its files are expected to cost, and what of that is done: the time left goes by it. In
+    #: milliseconds of CPU; a file that is queued again after its outcome counts again.
+    effort: int = 0
+    effort_done: int = 0
     #: The log position of the batch's latest event, its files' included.
     seq: int
     urls: BatchUrls

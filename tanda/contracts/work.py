@@ -45,6 +45,8 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     processor_version: str | None = None
     options: dict[str, Any] = {}
     lane: str = LANE_DEFAULT
+    #: As the ``FileQueued`` has it: for its outcome.
+    effort: int = 0
 
 
 class Timer(msgspec.Struct, frozen=True, kw_only=True):

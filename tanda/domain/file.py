@@ -22,6 +22,7 @@ from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.contracts.events import STATUS_AFTER, FileStatus
 from tanda.contracts.results import BlobRef
+from tanda.domain.effort import expected_effort
 from tanda.domain.errors import StateForbids
 
 _ALLOWED: dict[type[c.Command], frozenset[FileStatus | None]] = {
@@ -45,6 +46,8 @@ class FileState(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0
     #: Starts of the current attempt: more than one where workers were lost.
     deliveries: int = 0
+    #: What its outcome repeats of the ``FileQueued``.
+    effort: int = 0
     #: The facts that a further attempt repeats.
     queued: e.FileQueued | None = None
 
@@ -59,7 +62,9 @@ def decide(state: FileState, command: c.Command) -> list[e.Event]:
     _check(state, command)
     match command:
         case c.QueueFile():
-            return [e.FileQueued(**_fields(command))]
+            return [
+                e.FileQueued(effort=expected_effort(command.processor, command.bytes), **_fields(command))
+            ]
         case c.RejectFile():
             return [e.FileRejected(**_fields(command))]
         case c.StartFile():
@@ -67,7 +72,7 @@ def decide(state: FileState, command: c.Command) -> list[e.Event]:
         case c.AwaitFile():
             return [e.FileWaiting(attempt=state.attempt, **_fields(command))]
         case c.CompleteFile():
-            return [e.FileCompleted(attempt=state.attempt, previous=_status(state), **_fields(command))]
+            return [_completed(state, command)]
         case c.FailFile():
             return [_failed(state, command)]
         case c.RequeueFile():
@@ -85,7 +90,7 @@ def evolve(state: FileState, event: e.Event) -> FileState:
         return state
     match event:
         case e.FileQueued():
-            return FileState(status=status, attempt=event.attempt, queued=event)
+            return FileState(status=status, attempt=event.attempt, effort=event.effort, queued=event)
         case e.FileStarted():
             return msgspec.structs.replace(
                 state, status=status, attempt=event.attempt, deliveries=event.delivery
@@ -94,9 +99,9 @@ def evolve(state: FileState, event: e.Event) -> FileState:
             return msgspec.structs.replace(state, status=status)
 
 
-def queued_state(item_attempt: int) -> FileState:
+def queued_state(item_attempt: int, item_effort: int = 0) -> FileState:
     """The state of a file whose last event is known to be the ``FileQueued`` of this attempt."""
-    return FileState(status="queued", attempt=item_attempt)
+    return FileState(status="queued", attempt=item_attempt, effort=item_effort)
 
 
 def archived_source(state: FileState, source: BlobRef) -> FileState:
@@ -136,6 +141,12 @@ def _started(state: FileState, command: c.StartFile) -> e.FileStarted:
     )
 
 
+def _completed(state: FileState, command: c.CompleteFile) -> e.FileCompleted:
+    return e.FileCompleted(
+        attempt=state.attempt, previous=_status(state), effort=state.effort, **_fields(command)
+    )
+
+
 def _failed(state: FileState, command: c.FailFile) -> e.Event:
     common: dict[str, Any] = {
         "attempt": state.attempt,
@@ -147,19 +158,21 @@ def _failed(state: FileState, command: c.FailFile) -> e.Event:
         "usage": command.usage,
     }
     if command.retry_at is None:
-        return e.FileFailed(quarantined=command.quarantined, **common)
+        return e.FileFailed(quarantined=command.quarantined, effort=state.effort, **common)
     return e.FileAttemptFailed(retry_at=command.retry_at, **common)
 
 
 def _requeued(state: FileState, command: c.RequeueFile) -> e.FileQueued:
     assert state.queued is not None, "a file that was never queued is not retrying"
+    processor = command.processor or state.queued.processor
     return msgspec.structs.replace(
         state.queued,
         attempt=state.attempt + 1,
         previous=state.status,
-        processor=command.processor or state.queued.processor,
+        processor=processor,
         # What a person asked for holds until a person asks again.
         processor_version=command.processor_version if command.forced else state.queued.processor_version,
+        effort=expected_effort(processor, state.queued.bytes) if command.forced else state.queued.effort,
     )
 
 

@@ -1,6 +1,6 @@
 """How well a batch's time left could be told: half-way, what the first half let expect and what came of it.
 
-The estimate that is held to account is the one that people are shown (``tanda.domain.progress.eta_s``):
+The estimate that is held to account is the one that people are shown (``tanda.domain.effort.time_left``):
 the rate since the work began. A batch that was paused or retried says nothing of it.
 """
 
@@ -12,6 +12,7 @@ from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER
 from tanda.contracts.times import epoch_ms
+from tanda.domain.effort import effort_change, time_left
 
 #: Of fewer files the rate is chance.
 FILES_MIN: Final = 10
@@ -26,11 +27,13 @@ class Pace(msgspec.Struct, frozen=True, array_like=True):
 
     began_ms: int = 0
     half_ms: int = 0
-    #: Files settled at half-way, those rejected at the start not counted, and files left then.
-    half_done: int = 0
-    half_left: int = 0
+    #: What was told half-way of the time that is left; 0 where that says nothing.
+    told_ms: float = 0.0
     ended_ms: int = 0
+    #: Files rejected at the start: no work, and so neither done nor left.
     rejected: int = 0
+    effort: int = 0
+    effort_done: int = 0
     #: Paused, cancelled or retried.
     disturbed: bool = False
 
@@ -49,26 +52,33 @@ class Pace(msgspec.Struct, frozen=True, array_like=True):
                 return replace(self, began_ms=epoch_ms(event.started_at)).after(record, files, final)
             case _:
                 pass
+        effort, done = effort_change(event)
+        pace = self
+        if effort or done:
+            pace = replace(self, effort=self.effort + effort, effort_done=self.effort_done + done)
         if STATUS_AFTER.get(type(event)) not in FINAL_STATUSES:
-            return self
-        return self._settled(record, files, final + 1)
+            return pace
+        return pace._settled(record, files, final + 1)
 
     def _settled(self, record: Recorded, files: int, final: int) -> "Pace":
         replace = msgspec.structs.replace
+        now_ms = epoch_ms(record.time)
         if final >= files:
-            return replace(self, ended_ms=epoch_ms(record.time))
+            return replace(self, ended_ms=now_ms)
         done = final - self.rejected
         if self.half_ms or 2 * done < files - self.rejected:
             return self
-        return replace(self, half_ms=epoch_ms(record.time), half_done=done, half_left=files - final)
+        return replace(self, half_ms=now_ms, told_ms=self._told_ms(now_ms, done, files - final))
+
+    def _told_ms(self, now_ms: int, done: int, left: int) -> float:
+        work_ms = now_ms - self.began_ms
+        if not self.began_ms or done + left < FILES_MIN or work_ms < WORK_MS_MIN:
+            return 0.0
+        return time_left(work_ms, done=done, left=left, effort=self.effort, effort_done=self.effort_done)
 
     @property
     def eta_ratio(self) -> float | None:
         """Time taken by the second half, as a multiple of the time told half-way; None where none tells."""
-        work_ms = self.half_ms - self.began_ms
-        if self.disturbed or not self.half_ms or not self.began_ms or not self.ended_ms:
+        if self.disturbed or not self.told_ms or not self.ended_ms:
             return None
-        if self.half_done + self.half_left < FILES_MIN or work_ms < WORK_MS_MIN:
-            return None
-        told_ms = self.half_left * work_ms / self.half_done
-        return min(round((self.ended_ms - self.half_ms) / told_ms, 3), RATIO_MAX)
+        return min(round((self.ended_ms - self.half_ms) / self.told_ms, 3), RATIO_MAX)

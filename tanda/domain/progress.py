@@ -6,13 +6,14 @@ import msgspec
 
 from tanda.contracts.events import FINAL_STATUSES
 from tanda.contracts.http import BatchStatus, Counts, EtaStats, Progress
+from tanda.domain.effort import time_left
 
 #: Until this many files are settled, a rate is chance and no estimate is given.
 ETA_DONE_MIN = 2
 
 
 class BatchFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """When what happened to a batch (RFC 3339), None for what did not or was taken back."""
+    """When what happened to a batch (RFC 3339), None for what did not or was taken back, and its effort."""
 
     start_at: str | None = None
     sealed_at: str | None = None
@@ -25,6 +26,9 @@ class BatchFacts(msgspec.Struct, frozen=True, kw_only=True):
     retried: int = 0
     #: Files that have their next attempt before them: the counts have them as queued.
     retrying: int = 0
+    #: Of all files that were ever queued, and what of that is settled (``tanda.domain.effort``).
+    effort: int = 0
+    effort_done: int = 0
 
 
 def batch_status(facts: BatchFacts, counts: Counts) -> BatchStatus:
@@ -78,7 +82,10 @@ def eta_s(facts: BatchFacts, counts: Counts, elapsed_s: float) -> float | None:
     done = (settled(counts) - counts.rejected) if retried is None else retried - remaining
     if done < ETA_DONE_MIN or elapsed_s <= 0:
         return None
-    return round(remaining * elapsed_s / done, 1)
+    # What was settled before a retry is no part of its rate, and only files are counted from there.
+    effort, effort_done = (0, 0) if facts.retried_at else (facts.effort, facts.effort_done)
+    told_s = time_left(elapsed_s, done=done, left=remaining, effort=effort, effort_done=effort_done)
+    return round(told_s, 1)
 
 
 def waiting_reason(facts: BatchFacts, counts: Counts, now: str) -> str | None:

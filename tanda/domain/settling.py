@@ -9,6 +9,7 @@ A batch that is completed and archived is forgotten. An event of a batch that is
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -208,6 +209,8 @@ def _wants_archive(file: SettlingFile) -> bool:
 
 
 class _Snapshot(msgspec.Struct):
+    #: Another number is another shape: what reads like this one and means something else is refused.
+    shape: Literal[2]
     position: int
     batches: list[SettlingBatch]
     unknown: list[tuple[str, str]]
@@ -246,7 +249,7 @@ class Settling:
         self.batches.pop(key, None)
 
     def dump(self) -> bytes:
-        snapshot = _Snapshot(self.position, list(self.batches.values()), sorted(self.unknown))
+        snapshot = _Snapshot(2, self.position, list(self.batches.values()), sorted(self.unknown))
         return msgspec.msgpack.encode(snapshot)
 
     @staticmethod

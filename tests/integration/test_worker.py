@@ -250,6 +250,9 @@ async def test_a_lost_worker_costs_only_time(house: House) -> None:
     assert [one.delivery for one in started] == [1, 2] and [one.previous for one in started] == [
         "queued", "processing",
     ]  # fmt: skip
+    queued, outcome = events[1].event, events[-1].event
+    assert isinstance(queued, e.FileQueued) and isinstance(outcome, e.FileCompleted)
+    assert outcome.effort == queued.effort > 0, "also who reads the file again tells what it was to cost"
 
 
 async def test_a_file_that_kills_workers_fails_in_the_end(house: House) -> None:

@@ -1,8 +1,10 @@
 """What a batch's counts mean."""
 
+import msgspec
 import pytest
 
 from tanda.contracts.http import Counts, Progress
+from tanda.domain.effort import COSTS, expected_effort
 from tanda.domain.progress import (
     BatchFacts,
     batch_status,
@@ -16,6 +18,9 @@ from tanda.domain.progress import (
 
 AT = "2026-11-21T05:00:00.000Z"
 RUNNING = BatchFacts(sealed_at=AT, started_at=AT)
+#: Of an invoice and a photograph of ``tanda.samples``: their sizes, and the CPU that they take.
+INVOICE_BYTES, INVOICE_S = 5_400, 0.004
+PHOTO_BYTES, PHOTO_S = 72_000, 0.075
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,28 @@ def test_a_batch_has_one_word(facts: BatchFacts, counts: Counts, expected: str) 
 def test_the_time_left_follows_the_rate_so_far() -> None:
     """Ten of twenty in five seconds: five more."""
     assert eta_s(RUNNING, Counts(total=20, queued=10, completed=10), 5.0) == 5.0
+
+
+def test_a_batch_whose_slow_files_come_last_is_told_within_a_quarter() -> None:
+    """Twenty invoices are done; as many photographs, which take twenty times as long, are still to come."""
+    invoice, photo = expected_effort("invoice", INVOICE_BYTES), expected_effort("image", PHOTO_BYTES)
+    facts = msgspec.structs.replace(RUNNING, effort=20 * invoice + 20 * photo, effort_done=20 * invoice)
+    told_s = eta_s(facts, Counts(total=40, queued=20, completed=20), 20 * INVOICE_S)
+    assert told_s is not None and abs(told_s - 20 * PHOTO_S) < 0.25 * 20 * PHOTO_S
+
+
+def test_files_of_one_kind_and_of_none_that_is_known_are_told_by_their_number() -> None:
+    """Effort tells nothing new of files that are alike, and nothing at all where nobody has said it."""
+    counts = Counts(total=20, queued=15, completed=5)
+    alike = msgspec.structs.replace(RUNNING, effort=80, effort_done=20)
+    assert eta_s(alike, counts, 5.0) == eta_s(RUNNING, counts, 5.0) == 15.0
+
+
+@pytest.mark.parametrize("processor", [*COSTS, "noop", "of somebody else"])
+def test_more_bytes_are_never_less_effort(processor: str) -> None:
+    """Every file is some effort, and a large one no less than a small one."""
+    efforts = [expected_effort(processor, size) for size in (0, 1, 5_000, 80_000, 600_000, 4 * 1024**3)]
+    assert efforts[0] >= 1 and efforts == sorted(efforts)
 
 
 def test_a_retry_is_estimated_by_its_own_files() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.gateway.batches.bodies import batch_of
 from services.projector.catalog import VIEWS
 from services.projector.views.stats import bucket_ms
 from tanda.adapters.memory import MemoryLog
@@ -222,3 +223,28 @@ async def test_counts_are_those_of_the_files(seed: int) -> None:
         for status in ("queued", "processing", "waiting", "retrying", "completed", "failed", "rejected"):
             assert batch[status] == statuses.count(status), (batch["batch_id"], status)
         assert batch["total"] == len(files)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_is_left_of_the_effort_is_that_of_files_without_an_outcome(seed: int) -> None:
+    """After any possible story, retries included; a write's answer has the same sums as the view."""
+    log = MemoryLog()
+    random = RandomBatches(log, seed)
+    await random.run(400)
+    records = [record async for part in log.read() for record in part]
+    tables = MemoryTables(VIEWS.values())
+    tables.fold(records)
+    for one in random.batches:
+        row = tables.rows["batches"][one.batch_id,]
+        mine = [record for record in records if record.batch_id == one.batch_id]
+        efforts: dict[str | None, int] = {}
+        cancelled = 0  # what was to be done and never will be
+        for record in mine:
+            if isinstance(record.event, e.FileQueued):
+                efforts[record.file_id] = record.event.effort
+            elif isinstance(record.event, e.FileCancelled):
+                cancelled += efforts[record.file_id]
+        open_files = [name for name, state in one.files.items() if state.status not in e.FINAL_STATUSES]
+        assert row["effort"] - row["effort_done"] == cancelled + sum(efforts[name] for name in open_files)
+        body = batch_of(one.batch_id, mine)
+        assert (body.effort, body.effort_done) == (row["effort"], row["effort_done"])

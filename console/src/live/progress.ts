@@ -51,7 +51,10 @@ function etaS(batch: Batch, nowMs: number): number | null {
   const done = retried === null ? settled(batch.counts) - batch.counts.rejected : retried - remaining;
   const elapsedS = (nowMs - Date.parse(began)) / 1000;
   if (done < ETA_DONE_MIN || elapsedS <= 0) return null;
-  return Math.round((10 * remaining * elapsedS) / done) / 10;
+  // By effort where that tells, by files elsewhere and since a retry.
+  const { effort = 0, effort_done: part = 0 } = batch;
+  const byEffort = !batch.retried_at && part > 0 && part < effort;
+  return Math.round((10 * elapsedS * (byEffort ? effort - part : remaining)) / (byEffort ? part : done)) / 10;
 }
 
 function waitingReason(batch: Batch, nowMs: number): string | null {

@@ -50,6 +50,7 @@ function created(event: Event): Batch {
     created_at: event.time, sealed_at: null, started_at: null, paused_at: null, completed_at: null,
     cancelled_at: null, retried_at: null, retried: 0, start_at: data.start_at ?? null,
     expires_at: data.expires_at ?? null, owner: data.owner ?? null, limit: data.limit ?? null,
+    effort: 0, effort_done: 0,
     results: { ready: false, version: 0, url: `${url}/results`, sha256: null, bytes: null },
     metadata: data.metadata ?? {}, tags: (data.tags ?? []).map(clean), seq: event.seq,
     urls: { self: url, files: `${url}/files`, events: `${url}/events`, results: `${url}/results` },
@@ -67,6 +68,10 @@ function count(batch: Batch, event: Event, after: Status): void {
   counts[counted(after)] += 1;
   if (previous) counts[counted(previous)] -= 1;
   else counts.total += 1;
+  // Both only grow: what is queued again after its outcome is more to do, a further attempt is not.
+  const effort = event.data.effort ?? 0;
+  if (after !== "queued") batch.effort_done = (batch.effort_done ?? 0) + effort;
+  else if (previous !== "retrying") batch.effort = (batch.effort ?? 0) + effort;
   // Quick work tells its start with its outcome.
   batch.started_at ??= after === "processing" ? event.time : event.data.started_at ?? null;
 }

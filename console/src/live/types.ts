@@ -45,6 +45,9 @@ export interface Batch {
   expires_at?: string | null;
   limit?: number | null;
   owner?: string | null;
+  // What its files are expected to cost, and what of that is done.
+  effort?: number;
+  effort_done?: number;
   // Facts of the latest retry, which only its event tells.
   retried_at?: string | null;
   retried?: number;

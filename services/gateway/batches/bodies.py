@@ -10,6 +10,7 @@ from tanda.contracts.envelope import Recorded
 from tanda.contracts.events import STATUS_AFTER, FileStatus
 from tanda.contracts.http import Batch, BatchUrls, Counts, File, Results, SourceInfo, file_problem
 from tanda.contracts.times import epoch_ms
+from tanda.domain.effort import effort_change
 from tanda.domain.progress import BatchFacts, batch_status, progress
 
 
@@ -79,6 +80,8 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
         expires_at=expires_at,
         limit=limit,
         owner=created.owner,
+        effort=facts.effort,
+        effort_done=facts.effort_done,
         seq=last.seq,
         urls=urls,
     )
@@ -87,6 +90,9 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
 def facts_after(facts: BatchFacts, record: Recorded) -> BatchFacts:
     """What is known of a batch after one more of its events."""
     replace, time = msgspec.structs.replace, record.time
+    effort, done = effort_change(record.event)
+    if effort or done:
+        facts = replace(facts, effort=facts.effort + effort, effort_done=facts.effort_done + done)
     match record.event:
         case e.BatchCreated() as event:
             return replace(facts, start_at=event.start_at)

@@ -46,6 +46,8 @@ BATCHES = Table(
         "rejected": _COUNT,
         "cancelled": _COUNT,
         "bytes": Column("bigint", "add", 0),
+        "effort": Column("bigint", "add", 0),
+        "effort_done": Column("bigint", "add", 0),
         "results_version": Column("int", default=0),
         "results": Column("text"),
         "seq": Column("bigint"),
@@ -57,7 +59,7 @@ class Batches:
     """``GET /v1/batches``; its ``status`` is computed by the table from these facts."""
 
     name = "batches"
-    version = 2
+    version = 3
     ddl = ddl("batches")
     tables = (BATCHES,)
 
@@ -93,6 +95,11 @@ def _counted(record: Recorded, status: e.FileStatus) -> dict[str, Any]:
         change["started_at"] = record.time
     elif status == "completed" and event.started_at:
         change["started_at"] = event.started_at
+    # Both only grow: what is queued again after its outcome is more to do, a further attempt is not.
+    if status == "queued" and previous != "retrying":
+        change["effort"] = event.effort
+    elif status in ("completed", "failed"):
+        change["effort_done"] = event.effort
     return change
 
 

@@ -36,6 +36,9 @@ create table batches (
     cancelled int not null,
     -- of the sources
     bytes bigint not null,
+    -- what its files are expected to cost, and what of that is settled
+    effort bigint not null,
+    effort_done bigint not null,
     results_version int not null,
     -- the result's BlobRef as JSON
     results text,

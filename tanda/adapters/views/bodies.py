@@ -70,6 +70,8 @@ def batch_body(row: Row, now_ms: int) -> Batch:
         expires_at=row["expires_at"],
         limit=row["files_at_once"],
         owner=row["owner"],
+        effort=facts.effort,
+        effort_done=facts.effort_done,
         seq=row["seq"],
         urls=BatchUrls(self=url, files=f"{url}/files", events=f"{url}/events", results=f"{url}/results"),
     )

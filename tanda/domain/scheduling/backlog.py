@@ -432,6 +432,7 @@ def work_item(batch: BatchEntry, file_id: str) -> WorkItem:
         processor_version=queued.processor_version,
         options=queued.options,
         lane=file.lane,
+        effort=queued.effort,
     )
 
 

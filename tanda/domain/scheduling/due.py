@@ -43,7 +43,9 @@ def file_due(batch: BatchEntry, file_id: str) -> Due | None:
         batch_id=batch.batch_id,
         file_id=file_id,
         seq=file.last_seq,
-        state=FileState(status=file.status, attempt=file.queued.attempt, queued=file.queued),
+        state=FileState(
+            status=file.status, attempt=file.queued.attempt, effort=file.queued.effort, queued=file.queued
+        ),
     )
 
 

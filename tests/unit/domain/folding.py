@@ -14,6 +14,7 @@ from tanda.contracts.events import TYPE_NAMES, Event
 from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import rfc3339
+from tanda.domain.effort import expected_effort
 from tanda.domain.errors import Conflict
 
 START_MS = 1_795_000_000_000
@@ -41,8 +42,8 @@ def queue_file(index: int = 0, **changes: Any) -> c.QueueFile:
 
 def file_queued(index: int = 0, **changes: Any) -> e.FileQueued:
     """The event of such a file."""
-    given = {name: getattr(queue_file(index), name) for name in queue_file().__struct_fields__}
-    return e.FileQueued(**given | changes)
+    given = {name: getattr(queue_file(index), name) for name in queue_file().__struct_fields__} | changes
+    return e.FileQueued(**{"effort": expected_effort(given["processor"], given["bytes"])} | given)
 
 
 def start_file(worker: str = "w1") -> c.StartFile:

@@ -82,6 +82,7 @@ def test_a_released_file_is_all_that_a_runner_needs() -> None:
         WorkItem(
             tenant="acme", batch_id="b", file_id="b-0", seq=2, attempt=1, name="file 0",
             content_type="text/plain", bytes=1, sha256=DIGEST, source=SOURCE, processor="noop",
+            effort=1,
         )
     ]  # fmt: skip
     assert (story.fair.unreleased(), story.fair.in_flight()) == (0, 1)
@@ -237,7 +238,7 @@ def test_a_failed_attempt_is_due_again_at_its_time() -> None:
     assert (story.fair.timers(), story.due(999)) == ([], [])
     (due,) = story.fair.due(START_MS + 1_000)
     assert (due.kind, due.file_id, due.seq) == ("retry", "b-0", 5)
-    assert due.state == FileState(status="retrying", attempt=1, queued=file_queued())
+    assert due.state == FileState(status="retrying", attempt=1, effort=1, queued=file_queued())
     assert story.due(1_000 + DUE_AGAIN_MS - 1) == []
     assert story.due(1_000 + DUE_AGAIN_MS) == [("retry", "b-0")]
     story.tell(file_queued(attempt=2, previous="retrying"), "b", "b-0")

@@ -114,7 +114,7 @@ def test_the_table_of_arrows_is_complete(status: e.FileStatus | None, name: str)
                                            processor_version="1", previous="queued")),
         (["queue", "start"], "start", e.FileStarted(attempt=1, delivery=2, worker="w1", processor="noop",
                                                     processor_version="1", previous="processing")),
-        (["queue", "start"], "fail", e.FileFailed(attempt=1, error=BROKEN, duration_ms=3)),
+        (["queue", "start"], "fail", e.FileFailed(attempt=1, error=BROKEN, duration_ms=3, effort=1)),
         (["queue", "start", "fail for now"], "requeue", file_queued(attempt=2, previous="retrying")),
         (["queue", "start", "fail for now", "requeue"], "start",
          e.FileStarted(attempt=2, delivery=1, worker="w1", processor="noop",
@@ -155,7 +155,12 @@ def test_a_version_holds_until_a_person_asks_again() -> None:
 def test_the_short_state_decides_a_start_like_the_folded_one() -> None:
     """A runner that knows the last event is the FileQueued needs no read before its start."""
     retried = after("queue", "start", "fail for now", "requeue")
-    assert files.decide(files.queued_state(2), start_file()) == files.decide(retried, start_file())
+    short = files.queued_state(2, retried.effort)
+    (started,) = files.decide(retried, start_file())
+    assert files.decide(short, start_file()) == [started]
+    assert files.decide(files.evolve(short, started), complete_file()) == files.decide(
+        files.evolve(retried, started), complete_file()
+    )
 
 
 def test_a_command_of_a_batch_is_forbidden() -> None:
@@ -185,6 +190,7 @@ class FileLife(RuleBasedStateMachine):
         self.state = files.initial()
         self.counts: dict[e.FileStatus, int] = {}
         self.outcomes: list[Outcomes] = []
+        self.effort = 0
         self.events: list[e.Event] = []
 
     @rule(name=st.sampled_from(sorted(COMMANDS)))
@@ -207,7 +213,10 @@ class FileLife(RuleBasedStateMachine):
             self.counts[previous] -= 1
         status = STATUS_AFTER[type(event)]
         self.counts[status] = self.counts.get(status, 0) + 1
+        if isinstance(event, e.FileCompleted | e.FileFailed):
+            assert event.effort == self.effort > 0, "an outcome repeats what its file was to cost"
         if isinstance(event, e.FileQueued):
+            self.effort = event.effort
             self.outcomes.append(Outcomes(event.attempt))
         elif not isinstance(event, e.FileRejected):
             assert getattr(event, "attempt", None) == self.outcomes[-1].attempt

@@ -1,1 +1,0 @@
-export{M as default}from"./parts-sZyi-OLM.js";

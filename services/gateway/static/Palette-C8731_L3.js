@@ -1,1 +1,0 @@
-export{k as default}from"./parts-sZyi-OLM.js";

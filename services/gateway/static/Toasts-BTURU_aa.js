@@ -1,1 +1,0 @@
-export{O as default}from"./parts-sZyi-OLM.js";

@@ -1,1 +1,0 @@
-import"./parts-sZyi-OLM.js";

@@ -1,1 +1,0 @@
-export{D as lookForNewer}from"./parts-sZyi-OLM.js";
