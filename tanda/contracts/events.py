@@ -176,7 +176,7 @@ class FileQueued(Event, frozen=True, kw_only=True):
     previous: FileStatus | None = None
     #: Only this version of the processor, where a person asked for it; None: the one that the worker has.
     processor_version: str | None = None
-    #: What it is expected to cost beside other files, in milliseconds of CPU: the time left is told by it.
+    #: What it is expected to cost beside other files, in milliseconds: the time left is told by it.
     #: 0 where nobody said.
     effort: int = 0
 

@@ -105,7 +105,7 @@ class Batch(Body, frozen=True, kw_only=True):
     limit: int | None = None
     owner: str | None = None
     #: What its files are expected to cost, and what of that is done: the time left goes by it. In
-    #: milliseconds of CPU; a file that is queued again after its outcome counts again.
+    #: milliseconds; a file that is queued again after its outcome counts again.
     effort: int = 0
     effort_done: int = 0
     #: The log position of the batch's latest event, its files' included.
