@@ -102,8 +102,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Starts of one attempt before the file counts as poison.
     deliveries_max: int = 5
     attempts_max: int = 4
-    #: How far workers and storage stand back for the processor's time from those who answer people: 0 to 19.
-    nice: int = 5
     process_wall_s: float = 60.0
     process_cpu_s: int = 30
     process_memory_bytes: int = 1024**3
@@ -207,8 +205,6 @@ def check(settings: Settings) -> Settings:
         raise ValueError("TANDA_PACK_FILE_BYTES_MAX must not exceed TANDA_PACK_BYTES.")
     if settings.file_bytes_max > settings.upload_bytes_max:
         raise ValueError("TANDA_FILE_BYTES_MAX must not exceed TANDA_UPLOAD_BYTES_MAX.")
-    if not 0 <= settings.nice <= 19:
-        raise ValueError("TANDA_NICE must be from 0 to 19.")
     http_endpoints(settings)
     llm_prices(settings)
     for name in ("anthropic_url", "openai_url"):

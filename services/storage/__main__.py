@@ -5,7 +5,6 @@ import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
 # isort: split
 
 import asyncio
-import os
 import signal
 import time
 from contextlib import suppress
@@ -80,7 +79,6 @@ def main() -> int:
     """The process's entry."""
     settings = from_environment()
     telemetry.configure("storage", settings.log_level)
-    os.nice(settings.nice)
     relax_collector()
     with suppress(KeyboardInterrupt):
         return uvloop.run(serve(settings))

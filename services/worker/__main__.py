@@ -124,7 +124,6 @@ def main() -> int:
     """The process's entry."""
     settings = from_environment()
     telemetry.configure("worker", settings.log_level)
-    os.nice(settings.nice)
     relax_collector()
     with suppress(KeyboardInterrupt):
         return uvloop.run(serve(settings))
