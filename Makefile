@@ -28,7 +28,7 @@ up: install ## start everything and leave it running, without a sample
 	@$(BIN)/tanda up
 
 test: install browser ## every test that belongs to a change: unit, conformance, integration, e2e, house, a short chaos run
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: install ## the static checks: ruff, basedpyright, the house's own rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/basedpyright && $(BIN)/python -m pytest tests/house

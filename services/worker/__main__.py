@@ -5,7 +5,6 @@ import tanda.lean  # noqa: F401  # pyright: ignore[reportUnusedImport]
 # isort: split
 
 import asyncio
-import os
 import random
 import shutil
 import signal
