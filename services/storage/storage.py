@@ -62,7 +62,7 @@ class _Fold:
 
     def restore(self, data: bytes) -> None:
         self.settling = Settling.restore(data)
-        self.touched = {*self.settling.batches, *self.settling.unknown}
+        self.touched = {*self.settling.batches, *self.settling.unknown, *self.settling.leavings}
 
     def apply(self, records: Sequence[Recorded]) -> None:
         self.touched |= self.settling.apply(records)
@@ -101,8 +101,9 @@ class Storage:
 
     @property
     def unfinished(self) -> int:
-        """Batches that are not completed and archived yet."""
-        return len(self._fold.settling.batches) + len(self._fold.settling.unknown)
+        """Batches that are not completed and archived yet, or have left something to delete."""
+        settling = self._fold.settling
+        return len(settling.batches) + len(settling.unknown) + len(settling.leavings)
 
     @property
     def idle(self) -> bool:
@@ -196,8 +197,14 @@ class Storage:
         if key in self._fold.settling.unknown:
             await self._adopt(key)
             return 0.0
+        if key in self._fold.settling.leavings:
+            await self._clear_up(key)
+            return None
         batch = self._fold.settling.batches.get(key)
-        if batch is None or batch.subject_seq < self._awaited.get(key, 0):
+        if batch is None:
+            self._forget(key)
+            return None
+        if batch.subject_seq < self._awaited.get(key, 0):
             return None
         if batch.complete_due:
             await self._complete(key, batch)
@@ -271,6 +278,12 @@ class Storage:
         except BaseException:
             batch.deletable_news = True
             raise
+
+    async def _clear_up(self, key: BatchKey) -> None:
+        """Deletes what a batch that is over has left; a retry that comes meanwhile holds what it needs."""
+        await self._archive.delete(self._fold.settling.leavings[key])
+        self._fold.settling.leavings.pop(key, None)
+        self._forget(key)
 
     # -- the log
 

@@ -4,8 +4,9 @@ A batch's results are due when it is sealed, every file of it is in a final stat
 under way that has not queued its files yet. A source is due for the archive when its result is in
 the log; the object that it is (or shares) is due for deletion when every file in it is archived.
 
-A batch that is completed and archived is forgotten. An event of a batch that is not known makes it
-``unknown``: its events are to be read and handed to ``adopt``. No clock, no I/O.
+A batch that is completed and archived is forgotten; of its objects that are still to be deleted the keys
+are kept, so that a fold of a long log takes no more memory than what is unfinished. An event of a batch
+that is not known makes it ``unknown``: its events are to be read and handed to ``adopt``. No clock, no I/O.
 """
 
 from collections.abc import Iterable, Sequence
@@ -88,11 +89,16 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
         return self.state.sealed and self.state.settled and self._all_final
 
     @property
-    def is_done(self) -> bool:
-        """Nothing is left to do for it: it may be forgotten."""
+    def is_over(self) -> bool:
+        """Nothing is left to do for it but to delete what is archived."""
         if self.state.phase == "cancelled" and not self.state.sealed:
             return self._all_final  # never whole, so without results
-        return self.is_settled and not self.unarchived and not self.deletable_news
+        return self.is_settled and not self.unarchived
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing is left to do for it: it may be forgotten."""
+        return self.is_over and not (self.deletable_news and self.state.sealed)
 
     def archivable(self) -> dict[str, dict[str, BlobRef]]:
         """Sources to archive, by object; while the batch runs, only objects that go as a whole."""
@@ -214,6 +220,7 @@ class _Snapshot(msgspec.Struct):
     position: int
     batches: list[SettlingBatch]
     unknown: list[tuple[str, str]]
+    leavings: list[tuple[tuple[str, str], dict[str, str]]]
 
 
 class Settling:
@@ -224,6 +231,8 @@ class Settling:
         self.batches: dict[tuple[str, str], SettlingBatch] = {}
         #: Batches to be read from the log and adopted, each with its events since that was seen.
         self.unknown: dict[tuple[str, str], list[Recorded]] = {}
+        #: Of batches that are over, objects to delete, each with the key of its archived copy.
+        self.leavings: dict[tuple[str, str], dict[str, str]] = {}
 
     def apply(self, records: Iterable[Recorded]) -> set[tuple[str, str]]:
         """Folds events in and returns the batches that they were of."""
@@ -249,8 +258,8 @@ class Settling:
         self.batches.pop(key, None)
 
     def dump(self) -> bytes:
-        snapshot = _Snapshot(2, self.position, list(self.batches.values()), sorted(self.unknown))
-        return msgspec.msgpack.encode(snapshot)
+        batches, leavings = list(self.batches.values()), list(self.leavings.items())
+        return msgspec.msgpack.encode(_Snapshot(2, self.position, batches, sorted(self.unknown), leavings))
 
     @staticmethod
     def restore(data: bytes) -> "Settling":
@@ -260,6 +269,7 @@ class Settling:
         settling.position = snapshot.position
         settling.batches = {(batch.tenant, batch.batch_id): batch for batch in snapshot.batches}
         settling.unknown = {key: [] for key in snapshot.unknown}
+        settling.leavings = dict(snapshot.leavings)
         return settling
 
     def _apply_to(self, key: tuple[str, str], record: Recorded) -> bool:
@@ -271,6 +281,14 @@ class Settling:
             batch = self.batches[key] = SettlingBatch(tenant=record.tenant, batch_id=record.batch_id)
         if batch is not None:
             batch.apply(record)
+            if batch.is_over:
+                self._leave(key, batch)
         elif type(record.event) not in _AFTERWARDS:
             self.unknown[key] = [record]
+            self.leavings.pop(key, None)  # whoever adopts it sees what may be deleted
         return batch is not None or key in self.unknown
+
+    def _leave(self, key: tuple[str, str], batch: SettlingBatch) -> None:
+        del self.batches[key]
+        if copies := batch.deletable():
+            self.leavings[key] = copies

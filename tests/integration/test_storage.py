@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.storage.archive import EVENT_BYTES_MAX, event_sizes
@@ -104,11 +105,37 @@ async def test_a_retry_is_awaited_until_its_files_are_queued(world: World) -> No
         batch_event = (await world.log.get(before + 1)).event  # type: ignore[union-attr]
         assert isinstance(batch_event, e.FilesRetried)
 
+    key = (story.tenant, story.batch_id)
     for end in range(before + 1, await world.log.position() + 1):
         fold = Settling()
-        fold.apply([record async for chunk in world.log.read(through=end) for record in chunk])
-        (batch,) = fold.batches.values()
-        assert not batch.complete_due
+        records = [record async for chunk in world.log.read(through=end) for record in chunk]
+        fold.apply(records)
+        assert not fold.batches and list(fold.unknown) == [key]
+        fold.adopt(*key, records)
+        assert not fold.batches[key].complete_due
+
+
+async def test_a_batch_that_is_over_leaves_only_what_is_to_be_deleted(world: World) -> None:
+    """A fold of a long log holds what is unfinished; the rest is known by the keys that are to go."""
+    story = world.story()
+    await mixed(story)
+    async with world.running() as storage:
+        await world.settle(storage)
+    records = [record async for chunk in world.log.read() for record in chunk]
+    fold = Settling()
+    fold.apply(records)
+    again = Settling.restore(fold.dump())
+    key = (story.tenant, story.batch_id)
+    for one in (fold, again):
+        assert not one.batches and not one.unknown
+        deleted = set(one.leavings[key])
+        assert deleted and not deleted & set(await world.blobs.keys("t/")), "the service has deleted them"
+        assert set(one.leavings[key].values()) <= set(await world.blobs.keys("t/"))
+    retried = msgspec.structs.replace(
+        records[-1], seq=records[-1].seq + 1, event=e.FilesRetried(file_ids=[story.file_ids[3]])
+    )
+    again.apply([retried])
+    assert list(again.unknown) == [key] and not again.leavings
 
 
 async def test_a_cancelled_batch_has_results_too(world: World) -> None:
