@@ -110,7 +110,7 @@ async def list_p99_ms(stack: Running, connection: Connection, tenant: str) -> fl
     """Of a reader of the list while a batch is accepted and runs to its end."""
 
     async def whole_batch() -> None:
-        _, batch_id = await seal(connection, BATCH, tenant)
+        _, batch_id = await seal(stack, connection, BATCH, tenant)
         await stack.finished(batch_id, PATIENCE_S)
 
     taken: list[float] = []
