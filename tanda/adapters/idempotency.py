@@ -41,7 +41,7 @@ class PostgresIdempotency:
             row = await connection.fetchrow(_SQL["find"], tenant, key)
         if row is None:
             return Running()
-        return _told(row["body_sha256"] == body_sha256, row["answer"])
+        return _told(row["body_sha256"] in (None, body_sha256), row["answer"])
 
     async def renew(self, tenant: str, key: str) -> None:
         """Keeps the key for another lease."""
@@ -105,10 +105,10 @@ class MemoryIdempotency:
         if row.answer is None and row.lease_until <= now and same:
             row.lease_until, row.body_sha256 = now + self._lease_s, body_sha256
             return Fresh(row.resource_id)
-        return _told(row.body_sha256 == body_sha256, row.answer)
+        return _told(same, row.answer)
 
     async def renew(self, tenant: str, key: str) -> None:
-        if row := self._open(tenant, key):
+        if (row := self._open(tenant, key)) and row.body_sha256 is not None:
             row.lease_until = self._clock() + self._lease_s
 
     async def finish(self, tenant: str, key: str, answer: bytes) -> None:

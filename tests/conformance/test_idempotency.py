@@ -74,6 +74,15 @@ async def test_a_released_key_takes_another_body_under_the_same_id(make: Make) -
     assert await keys.begin("acme", "k", "right", "bat_2") == Fresh("bat_1")
 
 
+async def test_a_key_that_was_given_back_stays_so(make: Make) -> None:
+    """Its holder's last renewal may come after it: whoever repeats the request goes ahead all the same."""
+    keys = make()
+    assert await keys.begin("acme", "k", "body", "bat_1") == Fresh("bat_1")
+    await keys.release("acme", "k")
+    await keys.renew("acme", "k")
+    assert await keys.begin("acme", "k", "body", "bat_2") == Fresh("bat_1")
+
+
 async def test_an_old_key_is_forgotten(make: Make) -> None:
     """By the next request with it, and by the sweep."""
     keys = make(kept_s=0.05)

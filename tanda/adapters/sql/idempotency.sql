@@ -17,8 +17,9 @@ returning resource_id;
 select body_sha256, answer from tanda.idempotency where tenant = $1 and key = $2;
 
 -- name: renew
+-- Not a key that was given back meanwhile: it has no body until somebody takes it again.
 update tanda.idempotency set lease_until = now() + make_interval(secs => $3)
-where tenant = $1 and key = $2 and answer is null;
+where tenant = $1 and key = $2 and answer is null and body_sha256 is not null;
 
 -- name: finish
 -- The first answer stays.
