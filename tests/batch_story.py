@@ -162,6 +162,15 @@ class BatchStory:
     async def cancel_files(self, *numbers: int) -> None:
         await self.each({self.file_ids[n]: c.CancelFile() for n in numbers})
 
+    async def half_way(self) -> None:
+        """Three files and a rejected one, sealed; the first has completed, the second failed."""
+        await self.create()
+        await self.upload([b"uno", b"dos", b"tres"])
+        await self.reject()
+        await self.seal(rejected=1)
+        await self.complete(0)
+        await self.fail(1)
+
     async def retry(self, *numbers: int) -> None:
         """The batch's event and, after it, each file's."""
         await self.command(c.RetryFiles(file_ids=[self.file_ids[n] for n in numbers]))

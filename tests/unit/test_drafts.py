@@ -19,12 +19,7 @@ async def all_of(log: MemoryLog) -> list[Recorded]:
 async def settled(log: MemoryLog, blobs: MemoryBlobs, name: str) -> tuple[BatchStory, int]:
     """A batch of which everything has happened but its end, and the position of its last outcome."""
     story = BatchStory(log, blobs, tenant=name)
-    await story.create()
-    await story.upload([b"uno", b"dos", b"tres"])
-    await story.reject()
-    await story.seal(rejected=1)
-    await story.complete(0)
-    await story.fail(1)
+    await story.half_way()
     await story.command(c.PauseBatch())
     await story.complete(2)
     return story, await log.position()

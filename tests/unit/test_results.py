@@ -51,12 +51,7 @@ def story(log: ChoppedLog, blobs: MemoryBlobs) -> BatchStory:
 
 async def mixed(story: BatchStory) -> int:
     """A completed, a failed, a cancelled and a rejected file; returns the last position."""
-    await story.create()
-    await story.upload([b"uno", b"dos", b"tres"])
-    await story.reject()
-    await story.seal(rejected=1)
-    await story.complete(0)
-    await story.fail(1)
+    await story.half_way()
     await story.cancel()
     await story.cancel_files(2)
     return await story.log.position()

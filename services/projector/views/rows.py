@@ -24,7 +24,7 @@ _SQL: dict[Merge, str] = {
 
 
 #: Up to so many new rows go with the statements that change others; more are copied.
-COPY_ROWS_MIN = 64
+INSERT_ROWS_MAX = 64
 
 
 class Rows:
@@ -77,7 +77,7 @@ class Rows:
         rows = self._new.values()
         columns = [[row[name] for row in rows] for name in names]
         clear = _clear(self._table)
-        sql = _insert(self._table) if len(rows) <= COPY_ROWS_MIN and not _has_arrays(self._table) else None
+        sql = _insert(self._table) if len(rows) <= INSERT_ROWS_MAX and not _has_arrays(self._table) else None
         return Write(
             table=self._table.name, names=names, columns=columns, rows=len(rows), sql=sql, clear_sql=clear
         )  # fmt: skip
