@@ -60,10 +60,17 @@ class Log(Protocol):
 
 
 class Delivery(Protocol):
-    """A work item in a runner's hands."""
+    """A work item in a runner's hands, or those of a group."""
 
     @property
-    def item(self) -> WorkItem: ...
+    def items(self) -> Sequence[WorkItem]:
+        """One, or all files of a group."""
+        ...
+
+    @property
+    def item(self) -> WorkItem:
+        """The only one, or the first."""
+        ...
 
     @property
     def is_first(self) -> bool:
@@ -87,11 +94,14 @@ class WorkQueue(Protocol):
     """The small window of released work. It may forget: the scheduler releases again from the log."""
 
     async def put(self, items: Sequence[WorkItem]) -> None:
-        """Releases items; one that is queued or in someone's hands stays there once."""
+        """Releases items; one that is queued or in someone's hands stays there once.
+
+        Items of one group follow one another, and are one thing from here on.
+        """
         ...
 
     async def take(self, lane: str, limit: int, wait_s: float) -> Sequence[Delivery]:
-        """Up to ``limit`` items, at once where there are any, else after at most ``wait_s``."""
+        """Up to ``limit`` items or groups, at once where there are any, else after at most ``wait_s``."""
         ...
 
     async def drop(self, tenant: str, batch_id: str) -> None:
@@ -99,7 +109,7 @@ class WorkQueue(Protocol):
         ...
 
     async def present(self) -> list[tuple[str, str, str]]:
-        """Tenant, batch and file of every item that is queued or in someone's hands."""
+        """Tenant, batch and file (or group) of every item that is queued or in someone's hands."""
         ...
 
     async def limit(self, lane: str, at_once: int) -> None:

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from tanda.contracts.envelope import Recorded
-from tanda.contracts.events import NO_RESULT, FileCompleted
+from tanda.contracts.envelope import Recorded, told
+from tanda.contracts.events import NO_RESULT, FileCompleted, FilesCompleted
 
 #: Up to this many events at a time come from a single file or command: nothing to gather.
 LONE_EVENTS_MAX = 8
@@ -22,10 +22,11 @@ class ReadAhead:
         self._source = source
         self._events_max = events_max
         self._waiting: list[Recorded] = []
+        #: What is waiting and what the last ``take`` gave, in events as views count them: each file's.
+        self._waiting_told = 0
         self._error: Exception | None = None
         self._ended = False
-        #: Events of the last ``take``: how busy the log is.
-        self._taken = 0
+        self._taken_told = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -34,8 +35,9 @@ class ReadAhead:
         try:
             async for chunk in self._source:
                 self._waiting += map(lean, chunk)
+                self._waiting_told += sum(map(told, chunk))
                 self._news.set()
-                while len(self._waiting) >= 2 * self._events_max:
+                while self._waiting_told >= 2 * self._events_max:
                     self._room.clear()
                     await self._room.wait()
         except Exception as error:
@@ -45,21 +47,32 @@ class ReadAhead:
             self._news.set()
 
     async def take(self, gather_s: float = 0.0) -> list[Recorded]:
-        """The next events, at most ``events_max``; [] at the end.
+        """The next events, those of ``events_max`` files or the first that has more; [] at the end.
 
         Where the log is busy it waits ``gather_s`` for more; a lone event is not held up.
         """
         while not self._waiting and not self._ended:
             self._news.clear()
             await self._news.wait()
-        if gather_s and self._taken > LONE_EVENTS_MAX and len(self._waiting) < self._events_max:
+        if gather_s and self._taken_told > LONE_EVENTS_MAX and self._waiting_told < self._events_max:
             await asyncio.sleep(gather_s)
-        events = self._waiting[: self._events_max]
-        del self._waiting[: self._events_max]
-        self._taken = len(events)
+        events = self._take()
         self._room.set()
         if not events and self._error is not None:
             raise self._error
+        return events
+
+    def _take(self) -> list[Recorded]:
+        number = self._taken_told = 0
+        for record in self._waiting:
+            size = told(record)
+            if number and self._taken_told + size > self._events_max:
+                break
+            number += 1
+            self._taken_told += size
+        events = self._waiting[:number]
+        del self._waiting[:number]
+        self._waiting_told -= self._taken_told
         return events
 
 
@@ -81,6 +94,13 @@ async def read_ahead(source: Source, events_max: int) -> AsyncGenerator[ReadAhea
 def lean(record: Recorded) -> Recorded:
     """The event without its inline result, which no view holds: 64 kB each would add up."""
     event = record.event
-    if isinstance(event, FileCompleted) and event.result_ref is None:
-        return msgspec.structs.replace(record, event=msgspec.structs.replace(event, result=NO_RESULT))
+    if isinstance(event, FileCompleted):
+        return msgspec.structs.replace(record, event=_lean(event))
+    if isinstance(event, FilesCompleted):
+        files = [(file_id, _lean(one)) for file_id, one in event.files]
+        return msgspec.structs.replace(record, event=FilesCompleted(files=files))
     return record
+
+
+def _lean(event: FileCompleted) -> FileCompleted:
+    return event if event.result_ref else msgspec.structs.replace(event, result=NO_RESULT)

@@ -8,13 +8,15 @@ one outcome stand.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 import structlog
 
 from services.worker.outcomes import Outcomes
 from services.worker.sharing import Sharing
+from services.worker.together import Together
 from tanda.contracts import commands as c
 from tanda.contracts.envelope import NewEvent, Origin, new_event
 from tanda.contracts.events import Event
@@ -78,6 +80,7 @@ class Runner:
         self._sharing = sharing
         self._clock = clock
         self._origin = Origin(source=f"/worker/{name}")
+        self._together = Together(log, outcomes, self._origin, clock)
         self._limit = limit
         self._free = limit
         self._freed = asyncio.Event()
@@ -124,12 +127,14 @@ class Runner:
             task.add_done_callback(self._tasks.discard)
 
     def _groups(self, deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
-        """Quick work goes as one group, an outside provider's files each for itself."""
+        """Quick work goes together, an outside provider's files and groups of the log each for itself."""
         if self._sharing is not None:
             return self._sharing.groups([(one.item, one) for one in deliveries], self._free)
-        if deliveries and all(self._outcomes.quick(one.item) for one in deliveries):
-            return [list(deliveries)]
-        return [[one] for one in deliveries]
+        grouped = [[one] for one in deliveries if one.item.group]
+        single = [one for one in deliveries if not one.item.group]
+        if single and all(self._outcomes.quick(one.item) for one in single):
+            return [*grouped, single]
+        return [*grouped, *([one] for one in single)]
 
     async def _guard(self, group: Sequence[Delivery], size: int, slot: int) -> None:
         """Frees the slots whatever happens; a server's absence is no fault of the file."""
@@ -148,19 +153,21 @@ class Runner:
             self._freed.set()
 
     async def handle(self, deliveries: Sequence[Delivery], slot: int = 1) -> None:
-        """Start, process, outcome, done: for each of a group, with shared commits."""
+        """Start, process, outcome, done: for each of them, with shared commits."""
+        if deliveries[0].item.group:
+            await self._while_extended(deliveries, self._together.handle(deliveries[0]))
+            return
         at_once, runs = self._sorted([Run(one, slot) for one in deliveries])
         runs = await self._start(runs) + at_once
         if not runs:
             return
-        heartbeat = asyncio.create_task(self._extend(runs))
-        try:
-            begun_at = rfc3339(int(self._clock() * 1000))
-            commands = await self._outcomes.of([run.item for run in runs])
-            results = list(zip(runs, commands, strict=True))
-            await self._finish(await self._began(results, begun_at))
-        finally:
-            heartbeat.cancel()
+        await self._while_extended([run.delivery for run in runs], self._work_on(runs))
+
+    async def _work_on(self, runs: Sequence[Run]) -> None:
+        begun_at = rfc3339(int(self._clock() * 1000))
+        commands = await self._outcomes.of([run.item for run in runs])
+        results = list(zip(runs, commands, strict=True))
+        await self._finish(await self._began(results, begun_at))
 
     def _sorted(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
         """Those whose start is told with their outcome, which saves a third of all events, and the others.
@@ -186,11 +193,18 @@ class Runner:
                 told.append((run, command))
         return told
 
-    async def _extend(self, runs: Sequence[Run]) -> None:
+    async def _while_extended(self, deliveries: Sequence[Delivery], work: Coroutine[Any, Any, None]) -> None:
         """Keeps the lease while the work lasts."""
+        heartbeat = asyncio.create_task(self._extend(deliveries))
+        try:
+            await work
+        finally:
+            heartbeat.cancel()
+
+    async def _extend(self, deliveries: Sequence[Delivery]) -> None:
         while True:
             await asyncio.sleep(self._settings.lease_s / 3)
-            await asyncio.gather(*(run.delivery.extend() for run in runs))
+            await asyncio.gather(*(one.extend() for one in deliveries))
 
     # -- the start
 

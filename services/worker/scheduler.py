@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from tanda.contracts import commands as c
+from tanda.contracts import events as e
 from tanda.contracts.envelope import NewEvent, Origin, Recorded, new_event
 from tanda.contracts.results import FileError
 from tanda.contracts.subjects import batch_subject, file_subject
@@ -178,6 +179,7 @@ class Scheduler:
         now_ms = int(self._clock() * 1000)
         for tenant, batch_id in fair.withdrawn():
             await self._work.drop(tenant, batch_id)
+        await self._part(fair, now_ms)
         for lane in self._all_lanes():
             await self._tell_lane(fair, lane, now_ms)
             room = self._window(fair, lane) - fair.in_flight(lane)
@@ -187,6 +189,18 @@ class Scheduler:
             await self._timers.set(timer, at)
         if due := fair.due(now_ms):
             await self._do(due, now_ms)
+
+    async def _part(self, fair: FairScheduler, now_ms: int) -> None:
+        """Groups whose files cannot go as one; where another event came first, the fold will see it."""
+        events = [
+            new_event(
+                file_subject(one.tenant, one.batch_id, one.group), e.FilesParted(),
+                expected_seq=one.seq, time_ms=now_ms, origin=self._origin,
+            )
+            for one in fair.partings(now_ms)
+        ]  # fmt: skip
+        if events:
+            await self._log.append_each(events)
 
     def _all_lanes(self) -> list[str]:
         own = [LANE_SMALL, LANE_DEFAULT, *self._lanes.values()]

@@ -23,7 +23,7 @@ from tanda.adapters.nats_connection import ApiError, EventClient, api, check_err
 from tanda.contracts.codec import encode
 from tanda.contracts.subjects import BATCH_TOKEN, WORK_ALL, timer_subjects, work_batch_all, work_subject
 from tanda.contracts.times import epoch_ms
-from tanda.contracts.work import Timer, WorkItem, lane_provider
+from tanda.contracts.work import Timer, WorkItem, bundles, lane_provider, work_token
 from tanda.domain.errors import Unavailable
 from tanda.settings import Settings
 
@@ -172,10 +172,11 @@ async def put_consumer(client: EventClient, stream: str, durable: str, config: d
 class JetStreamDelivery:
     """``ports.Delivery``; its answers are sent and not waited for, since a lost one only repeats."""
 
-    def __init__(self, client: EventClient, message: Msg, item: WorkItem) -> None:
+    def __init__(self, client: EventClient, message: Msg, items: list[WorkItem]) -> None:
         self._client = client
         self._reply = message.reply
-        self.item = item
+        self.items = items
+        self.item = items[0]
         self.is_first = _delivered(message.reply) == 1
 
     async def done(self) -> None:
@@ -201,7 +202,9 @@ class JetStreamWork:
         self._client = client
         self._settings = settings
         self._lanes: dict[str, Pulls] = {}
-        self._item = msgspec.json.Decoder(WorkItem)
+        self._decoder: msgspec.json.Decoder[WorkItem | list[WorkItem]] = msgspec.json.Decoder(
+            WorkItem | list[WorkItem]  # pyright: ignore[reportArgumentType]
+        )
 
     async def ensure(self) -> None:
         await ensure_stream(self._client, work_config(self._settings))
@@ -212,9 +215,10 @@ class JetStreamWork:
 
     async def _put(self, items: Sequence[WorkItem]) -> None:
         """All but the last are only sent; the last one's answer tells that the queue is there."""
-        for item in items[:-1]:
-            await send(self._client, _subject(item), encode(item))
-        answer = await request(self._client, _subject(items[-1]), encode(items[-1]))
+        *others, last = bundles(items)
+        for bundle in others:
+            await send(self._client, _subject(bundle[0]), _body(bundle))
+        answer = await request(self._client, _subject(last[0]), _body(last))
         try:
             check_error(msgspec.json.decode(answer.data))
         except ApiError as error:
@@ -231,7 +235,11 @@ class JetStreamWork:
             if error.code in _NOT_FOUND:
                 await self.ensure()
             raise Unavailable("nats", f"the work queue is not there: {error}") from error
-        return [JetStreamDelivery(self._client, one, self._item.decode(one.data)) for one in messages]
+        return [JetStreamDelivery(self._client, one, self._items(one.data)) for one in messages]
+
+    def _items(self, data: bytes) -> list[WorkItem]:
+        items = self._decoder.decode(data)
+        return items if isinstance(items, list) else [items]
 
     def _consumer(self, lane: str) -> dict[str, Any]:
         return {
@@ -407,13 +415,18 @@ def _durable(lane: str) -> str:
 
 
 def _item_of(subject: str) -> tuple[str, str, str]:
-    """Tenant, batch and file of a work item's subject."""
-    _, _, tenant, batch_id, file_id = subject.split(".")
-    return tenant, batch_id, file_id
+    """Tenant, batch and file or group of a work item's subject."""
+    _, _, tenant, batch_id, token = subject.split(".")
+    return tenant, batch_id, token
 
 
 def _subject(item: WorkItem) -> str:
-    return work_subject(item.lane, item.tenant, item.batch_id, item.file_id)
+    return work_subject(item.lane, item.tenant, item.batch_id, work_token(item))
+
+
+def _body(bundle: Sequence[WorkItem]) -> bytes:
+    """A group as a list, a file that is by itself as it is."""
+    return encode(bundle if bundle[0].group else bundle[0])
 
 
 def _delivered(reply: str) -> int:

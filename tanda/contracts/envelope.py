@@ -4,18 +4,28 @@ Binary: attributes are ``ce-`` headers, the event's JSON is the message. ``Nats-
 id, so that the log drops a repeated publish by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 
 import msgspec
 
 from tanda.contracts import ids
 from tanda.contracts.codec import decode_event, encode_event
-from tanda.contracts.events import TYPE_NAMES, Event
-from tanda.contracts.subjects import parse_event_subject
+from tanda.contracts.events import (
+    GROUP_EVENTS,
+    TYPE_NAMES,
+    Event,
+    FileCompleted,
+    FileQueued,
+    FilesCompleted,
+    FilesQueued,
+)
+from tanda.contracts.subjects import file_subject, parse_event_subject
 from tanda.contracts.times import rfc3339
 
 SPEC_VERSION = "1.0"
+_GROUP_EVENTS = frozenset(GROUP_EVENTS)
+_QUEUED, _COMPLETED = TYPE_NAMES[FileQueued], TYPE_NAMES[FileCompleted]
 
 #: An event's headers behind ``ce-specversion``, in the order in which they are written; the first four
 #: are always there.
@@ -96,13 +106,23 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     tenant: str
     batch_id: str
-    #: None for an event of the batch itself.
+    #: The file, or the group of files; None for an event of the batch itself.
     file_id: str | None
     event: Event
     cause: int | None = None
     command: str | None = None
     actor: str | None = None
     traceparent: str | None = None
+    #: Of an event that was told with others of its group: its place among them, from 0.
+    part: int | None = None
+
+    @property
+    def subject_seq(self) -> int:
+        """The last position on the event's subject: what the next event there expects.
+
+        What a group has told of a file is not on the file's own subject.
+        """
+        return self.seq if self.part is None else 0
 
     @property
     def name(self) -> str:
@@ -165,7 +185,71 @@ def from_values(subject: str, seq: int, values: Sequence[str | None], data: byte
 
 def recorded(new: NewEvent, seq: int) -> Recorded:
     """What the log holds once it has accepted an event at a position."""
-    return from_headers(new.subject, seq, to_headers(new), new.data)
+    tenant, batch_id, file_id = parse_event_subject(new.subject)
+    origin = new.origin
+    return Recorded(
+        seq=seq,
+        subject=new.subject,
+        id=new.id,
+        type=TYPE_NAMES[type(new.event)],
+        time=rfc3339(new.time_ms),
+        source=origin.source,
+        tenant=tenant,
+        batch_id=batch_id,
+        file_id=file_id,
+        event=new.event,
+        cause=origin.cause or None,
+        command=origin.command or None,
+        actor=origin.actor or None,
+        traceparent=origin.traceparent or None,
+    )
+
+
+def singly(records: Iterable[Recorded]) -> Iterator[Recorded]:
+    """The same events, those of groups as the events of their files; of ``FilesParted`` nothing is left."""
+    for record in records:
+        if type(record.event) in _GROUP_EVENTS:
+            yield from parts(record)
+        else:
+            yield record
+
+
+def parts(record: Recorded) -> list[Recorded]:
+    """An event of a group as one event for each of its files, all at the same position."""
+    event = record.event
+    if isinstance(event, FilesQueued):
+        return [_part(record, number, _QUEUED, *one) for number, one in enumerate(event.files)]
+    if isinstance(event, FilesCompleted):
+        return [_part(record, number, _COMPLETED, *one) for number, one in enumerate(event.files)]
+    return []
+
+
+def told(record: Recorded) -> int:
+    """How many events it stands for."""
+    event = record.event
+    return len(event.files) if isinstance(event, FilesQueued | FilesCompleted) else 1
+
+
+def _part(
+    record: Recorded, number: int, kind: str, file_id: str, event: FileQueued | FileCompleted
+) -> Recorded:
+    return Recorded(
+        seq=record.seq,
+        subject=file_subject(record.tenant, record.batch_id, file_id),
+        id=f"{record.id}.{number}",
+        type=kind,
+        time=record.time,
+        source=record.source,
+        tenant=record.tenant,
+        batch_id=record.batch_id,
+        file_id=file_id,
+        event=event,
+        cause=record.cause,
+        command=record.command,
+        actor=record.actor,
+        traceparent=record.traceparent,
+        part=number,
+    )
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -181,6 +265,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     tenant: str
     batchid: str
     fileid: str | None = None
+    part: int | None = None
     cause: int | None = None
     command: str | None = None
     actor: str | None = None
@@ -202,6 +287,7 @@ def to_cloudevent(record: Recorded, event: Event | None = None) -> CloudEvent:
         tenant=record.tenant,
         batchid=record.batch_id,
         fileid=record.file_id,
+        part=record.part,
         cause=record.cause,
         command=record.command,
         actor=record.actor,

@@ -291,6 +291,30 @@ class FileCancelled(Event, frozen=True, kw_only=True):
     previous: FileStatus
 
 
+# -- on the subject of a group of files -------------------------------------------------------------
+
+
+class FilesQueued(Event, frozen=True, kw_only=True):
+    """Files of one upload are stored and want to be processed: the ``FileQueued`` of each, at one position.
+
+    They are a group until it is completed or parted. A file's later events of its own are on its own subject.
+    """
+
+    #: Each file's id and event, in upload order; each is new and has no previous status.
+    files: list[tuple[str, FileQueued]]
+
+
+class FilesCompleted(Event, frozen=True, kw_only=True):
+    """All files of a group have their results: the ``FileCompleted`` of each, at one position."""
+
+    #: Each file's id and event, in the order of ``FilesQueued``.
+    files: list[tuple[str, FileCompleted]]
+
+
+class FilesParted(Event, frozen=True, kw_only=True):
+    """The files of a group go on one by one: only from here on does anybody write events of their own."""
+
+
 #: What each file event makes of the file. Batch events are not in it.
 STATUS_AFTER: dict[type[Event], FileStatus] = {
     FileQueued: "queued",
@@ -310,9 +334,12 @@ BATCH_EVENTS: tuple[type[Event], ...] = (
 #: Events of the whole installation: no batch's and no file's, and no view of those counts them.
 LIMIT_EVENTS: tuple[type[Event], ...] = (LimitsChanged,)
 FILE_EVENTS: tuple[type[Event], ...] = tuple(STATUS_AFTER)
+#: Events of several files at once; ``envelope.singly`` takes them apart.
+GROUP_EVENTS: tuple[type[Event], ...] = (FilesQueued, FilesCompleted, FilesParted)
 
 #: The registry: the envelope's type and the class that decodes it. Nothing is ever removed from it.
 EVENT_TYPES: dict[str, type[Event]] = {
-    f"tanda.{event.__name__}.v1": event for event in (*BATCH_EVENTS, *LIMIT_EVENTS, *FILE_EVENTS)
+    f"tanda.{event.__name__}.v1": event
+    for event in (*BATCH_EVENTS, *LIMIT_EVENTS, *FILE_EVENTS, *GROUP_EVENTS)
 }
 TYPE_NAMES: dict[type[Event], str] = {event: name for name, event in EVENT_TYPES.items()}

@@ -1,13 +1,15 @@
 """The subjects of the log, the work queue and the timers.
 
-``ev.<tenant>.<batch>._`` is a batch, ``ev.<tenant>.<batch>.<file>`` a file: the subject names the
-aggregate, never the event's type, since optimistic concurrency is only safe on an exact subject.
+``ev.<tenant>.<batch>._`` is a batch, ``ev.<tenant>.<batch>.<file>`` a file or a group of files: the subject
+names the aggregate, never the event's type, since optimistic concurrency is only safe on an exact subject.
 """
 
 import re
 
 #: The file token of a batch's own subject.
 BATCH_TOKEN = "_"  # noqa: S105 - a subject token
+#: What the token of a group of files begins with; no file's id does.
+_GROUP_PREFIX = "grp_"
 #: The tenant of what is nobody's: no credential may have it.
 NO_TENANT = "_"
 #: Where ``LimitsChanged`` is: an aggregate of its own.
@@ -39,6 +41,16 @@ def file_subject(tenant: str, batch_id: str, file_id: str) -> str:
     return f"ev.{tenant}.{batch_id}.{file_id}"
 
 
+def group_token(number: int) -> str:
+    """Stands where a file's id would: the group of that number in its batch."""
+    return f"{_GROUP_PREFIX}{number}"
+
+
+def is_group(token: str) -> bool:
+    """Whether a token in the place of a file's id is that of a group."""
+    return token.startswith(_GROUP_PREFIX)
+
+
 def batch_all(tenant: str, batch_id: str) -> str:
     """The filter for everything of one batch: its own events and its files'."""
     return f"ev.{tenant}.{batch_id}.>"
@@ -63,7 +75,7 @@ def timer_subjects(tenant: str, batch_id: str, file_id: str) -> tuple[str, str]:
 
 
 def parse_event_subject(subject: str) -> tuple[str, str, str | None]:
-    """Tenant, batch and file (None for the batch itself); ValueError for any other subject."""
+    """Tenant, batch and file or group (None for the batch itself); ValueError for any other subject."""
     parts = subject.split(".")
     if len(parts) != 4 or parts[0] != "ev":
         raise ValueError(f"not an event subject: {subject!r}")

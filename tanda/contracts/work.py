@@ -1,5 +1,6 @@
 """What travels beside the log: work to be done, alarms to be rung, and what services tell of themselves."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -27,12 +28,16 @@ def lane_provider(lane: str) -> str | None:
 
 
 class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One attempt of one file, released by the scheduler; a runner needs nothing else to begin."""
+    """One attempt of one file, released by the scheduler; a runner needs nothing else to begin.
+
+    The files of a group are released together, and the queue holds them as one.
+    """
 
     tenant: str
     batch_id: str
     file_id: str
-    #: The log position of the ``FileQueued`` that asks for it: what the runner's first event expects.
+    #: The log position of the ``FileQueued`` that asks for it: what the runner's first event expects; 0 where
+    #: the file's own subject begins with that.
     seq: int
     attempt: int
     name: str
@@ -47,6 +52,31 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lane: str = LANE_DEFAULT
     #: As the ``FileQueued`` has it: for its outcome.
     effort: int = 0
+    #: The group whose event tells the outcome of this file and of those that came with it; ``seq`` is the
+    #: position of its ``FilesQueued`` then. "" for a file of its own.
+    group: str = ""
+
+
+def work_token(item: WorkItem) -> str:
+    """What the queue knows an item by: its file, or its group."""
+    return item.group or item.file_id
+
+
+def bundles(items: Sequence[WorkItem]) -> list[list[WorkItem]]:
+    """The items as the queue holds them: those of a group together, any other by itself."""
+    found: list[list[WorkItem]] = []
+    for item in items:
+        before = found[-1][0] if found else None
+        same = (
+            before is not None
+            and item.group
+            and (item.batch_id, item.group) == (before.batch_id, before.group)
+        )
+        if same:
+            found[-1].append(item)
+        else:
+            found.append([item])
+    return found
 
 
 class Timer(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Recorded
+from tanda.contracts.envelope import Recorded, singly
 from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER, FileStatus
 from tanda.contracts.results import BlobRef
 from tanda.contracts.times import epoch_ms
@@ -66,10 +66,11 @@ class Inventory:
         if isinstance(record.event, e.LimitsChanged):
             return
         batch = self.batches.setdefault((record.tenant, record.batch_id), BatchEntry())
-        if record.file_id is None:
-            _batch_event(batch, record.event)
-        else:
-            _file_event(batch.files.setdefault(record.file_id, FileEntry()), record.event, self.last_ms)
+        for one in singly([record]):
+            if one.file_id is None:
+                _batch_event(batch, one.event)
+            else:
+                _file_event(batch.files.setdefault(one.file_id, FileEntry()), one.event, self.last_ms)
 
     def required(self) -> dict[str, tuple[int, str]]:
         """Every object that must be there: how long it is at least, and whose it is."""

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Recorded
+from tanda.contracts.envelope import Recorded, singly
 from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER, FileStatus
 from tanda.contracts.results import BlobRef
 from tanda.domain import batch as batches
@@ -24,7 +24,9 @@ from tanda.domain.pace import Pace
 
 #: The events that change what a result document says: the last of them is its ``through_seq``, so
 #: that two writers of one version write the same bytes, whatever else they have seen.
-TELLING: frozenset[type[e.Event]] = frozenset({e.BatchCreated, e.BatchSealed, e.FilesRetried, *STATUS_AFTER})
+TELLING: frozenset[type[e.Event]] = frozenset(
+    {e.BatchCreated, e.BatchSealed, e.FilesRetried, e.FilesQueued, e.FilesCompleted, *STATUS_AFTER}
+)
 #: Events that a forgotten batch may still get from another storage process.
 _AFTERWARDS: frozenset[type[e.Event]] = frozenset({e.BatchCompleted, e.SourcesArchived, *e.LIMIT_EVENTS})
 _SOURCE_PART = "/src/"
@@ -144,9 +146,13 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
         if record.seq <= self.seq:
             return
         self.seq = record.seq
-        self.pace = self.pace.after(record, len(self.files), self.final)
         if type(record.event) in TELLING:
             self.through_seq = record.seq
+        for one in singly([record]):
+            self._fold(one)
+
+    def _fold(self, record: Recorded) -> None:
+        self.pace = self.pace.after(record, len(self.files), self.final)
         if record.file_id is None:
             self.subject_seq = record.seq
             self.state = batches.evolve(self.state, record.event)

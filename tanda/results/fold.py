@@ -6,7 +6,7 @@ from typing import IO
 import msgspec
 
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Recorded
+from tanda.contracts.envelope import Recorded, singly
 from tanda.contracts.events import STATUS_AFTER, FileStatus
 from tanda.contracts.results import BlobRef, FileError
 from tanda.domain.errors import LogDamaged
@@ -56,7 +56,7 @@ class DocumentFold:
         return self._spooled
 
     def apply(self, records: Sequence[Recorded]) -> None:
-        for record in records:
+        for record in singly(records):
             self.seq, self.time = record.seq, record.time
             if record.file_id is None:
                 if isinstance(record.event, e.BatchCreated):

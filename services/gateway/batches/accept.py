@@ -15,14 +15,17 @@ from services.gateway.batches.turns import Turns
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.contracts import ids
-from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, Recorded, new_event, recorded
+from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, Recorded, new_event, recorded, singly
 from tanda.contracts.subjects import batch_all, batch_subject, file_subject
 from tanda.domain import batch, file
 from tanda.domain.errors import Conflict, NotFound, Refusal, Unavailable
+from tanda.domain.groups import together
 from tanda.ports import Log
 
 #: What the log takes in one atomic append.
 CHUNK_EVENTS = 1_000
+#: Files of one append of a whole batch, most of them in groups: some 3 MB.
+CHUNK_FILES = 6_000
 #: Of one batch: while the log syncs one chunk to its disk, it takes in the next.
 CHUNKS_AT_ONCE = 3
 #: How often a decision is taken again where another writer was first.
@@ -30,6 +33,9 @@ DECISIONS_MAX = 8
 FIRST_WAIT_S = 0.1
 OPEN_BATCHES_KNOWN_MAX = 1_000
 TENANTS_KNOWN_MAX = 10_000
+
+#: First events, each with its file's id or its group's token.
+Told = Sequence[tuple[str, e.Event]]
 
 logger = structlog.get_logger(__name__)
 
@@ -42,7 +48,7 @@ class NewFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """The events of one batch that are in the log now, in order."""
+    """The events of one batch that are in the log now, in order, groups as the events of their files."""
 
     tenant: str
     batch_id: str
@@ -94,8 +100,8 @@ class Accept:
         (created,) = batch.decide(batch.initial(), command)
         head = new_event(subject, created, expected_seq=0, time_ms=now, origin=origin)
         sealed = _seal_after([created], files)
-        body = [self._file_event(tenant, batch_id, one, now, origin) for one in files[: CHUNK_EVENTS - 1]]
-        rest = files[CHUNK_EVENTS - 1 :]
+        first, *rest = _portions(together((one.file_id, self._first_event(one)) for one in files))
+        body = self._new_events(tenant, batch_id, first, now, origin)
         if not rest and len(body) < CHUNK_EVENTS - 1:
             tail = new_event(subject, sealed, expected_seq=FOLLOWS, time_ms=now, origin=origin)
             return await self.append([head, *body, tail])
@@ -112,21 +118,32 @@ class Accept:
             raise Unavailable("nats", "the batch conflicts with one that cannot be read")
         if state_of(there).sealed:
             return Written(tenant=tenant, batch_id=batch_id, records=there, repeated=True)
-        known = {record.file_id for record in there}
+        events = [record.event for record in there]
+        known = {event.index for event in events if isinstance(event, e.FileQueued | e.FileRejected)}
         now = self.now_ms()
-        missing = [one for one in files if one.file_id not in known]
+        missing = [(one.file_id, self._first_event(one)) for one in files if one.command.index not in known]
         sealed = _seal_after([one.event for one in there if one.file_id is None], files)
         last = last_of_batch(there)
         tail = new_event(
             batch_subject(tenant, batch_id), sealed, expected_seq=last, time_ms=now, origin=origin
         )
-        records = there + await self._append_chunks(tenant, batch_id, missing, now, origin, tail)
+        portions = _portions(together(missing))
+        records = there + await self._append_chunks(tenant, batch_id, portions, now, origin, tail)
         return Written(tenant=tenant, batch_id=batch_id, records=records)
 
+    def _first_event(self, one: NewFile) -> e.Event:
+        return file.decide(file.initial(), one.command)[0]
+
+    def _new_events(self, tenant: str, batch_id: str, told: Told, now: int, origin: Origin) -> list[NewEvent]:
+        """First events, by file or group."""
+        return [
+            new_event(file_subject(tenant, batch_id, one), event, expected_seq=0, time_ms=now, origin=origin)
+            for one, event in told
+        ]
+
     def _file_event(self, tenant: str, batch_id: str, one: NewFile, now: int, origin: Origin) -> NewEvent:
-        (event,) = file.decide(file.initial(), one.command)
-        subject = file_subject(tenant, batch_id, one.file_id)
-        return new_event(subject, event, expected_seq=0, time_ms=now, origin=origin)
+        (event,) = self._new_events(tenant, batch_id, [(one.file_id, self._first_event(one))], now, origin)
+        return event
 
     # -- file by file
 
@@ -193,7 +210,8 @@ class Accept:
                 )
             except Conflict:
                 missing = [one for one in files if not await self._is_there(tenant, batch_id, one)]
-                added = await self._append_chunks(tenant, batch_id, missing, now, origin)
+                told = [(one.file_id, self._first_event(one)) for one in missing]
+                added = await self._append_chunks(tenant, batch_id, _portions(told), now, origin)
             if batch_id in self._next_indices:
                 self._next_indices[batch_id] += len(added)
         return len(added), (added or records)[-1].seq
@@ -287,33 +305,32 @@ class Accept:
             raise batch_not_found()
         found: list[Recorded] = []
         async for records in self._log.read(batch_all(tenant, batch_id)):
-            found += records
+            found += singly(records)
         return found
 
     async def _append_chunks(
         self,
         tenant: str,
         batch_id: str,
-        files: Sequence[NewFile],
+        chunks: Sequence[Told],
         now: int,
         origin: Origin,
         seal: NewEvent | None = None,
     ) -> list[Recorded]:
-        """Files in chunks, a few under way at once, and once all of them are there the seal with the last.
+        """First events in chunks, a few under way at once, and once all are there the seal with the last.
 
-        A chunk's events are made when its turn comes, while the log is busy with those before it.
+        A chunk is encoded when its turn comes, while the log is busy with those before it.
         """
         room = asyncio.Semaphore(CHUNKS_AT_ONCE)
 
-        async def write(chunk: Sequence[NewFile], *more: NewEvent) -> list[Recorded]:
+        async def write(chunk: Told, *more: NewEvent) -> list[Recorded]:
             async with room:
-                events = [self._file_event(tenant, batch_id, one, now, origin) for one in chunk]
+                events = self._new_events(tenant, batch_id, chunk, now, origin)
                 return await self.append([*events, *more])
 
-        size = CHUNK_EVENTS - 1
-        chunks = [files[start : start + size] for start in range(0, len(files), size)]
-        last = chunks.pop() if chunks and seal is not None else ()
-        outcomes = await asyncio.gather(*map(write, chunks), return_exceptions=True)
+        some = [chunk for chunk in chunks if chunk]
+        last = some.pop() if some and seal is not None else ()
+        outcomes = await asyncio.gather(*map(write, some), return_exceptions=True)
         records: list[Recorded] = []
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -324,7 +341,7 @@ class Accept:
     async def append(self, events: Sequence[NewEvent]) -> list[Recorded]:
         """Writes events in one atomic append, again while the outcome is unknown.
 
-        The ids are the same, so nothing is written twice.
+        The ids are the same, so nothing is written twice. What groups told comes back as events of files.
         """
         deadline = time.monotonic() + self._patience_s
         wait_s = FIRST_WAIT_S
@@ -338,7 +355,21 @@ class Accept:
                 await asyncio.sleep(wait_s)
                 wait_s *= 2
             else:
-                return [recorded(event, seq) for event, seq in zip(events, seqs, strict=True)]
+                return list(singly(map(recorded, events, seqs)))
+
+
+def _portions(events: Told) -> list[Told]:
+    """As much as goes into one append beside an event of the batch; an empty one where there is nothing."""
+    portions: list[list[tuple[str, e.Event]]] = [[]]
+    files = 0
+    for one in events:
+        size = len(one[1].files) if isinstance(one[1], e.FilesQueued) else 1
+        if len(portions[-1]) >= CHUNK_EVENTS - 1 or files + size > CHUNK_FILES:
+            portions.append([])
+            files = 0
+        portions[-1].append(one)
+        files += size
+    return list(portions)
 
 
 def batch_not_found() -> NotFound:

@@ -16,12 +16,13 @@ from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.openapi import answers
 from services.gateway.problems import InvalidFields
 from tanda.contracts import ids
-from tanda.contracts.envelope import CloudEvent, Recorded, to_cloudevent
-from tanda.contracts.events import NO_RESULT, FileCompleted, FileStatus
+from tanda.contracts.envelope import CloudEvent, Recorded, singly, to_cloudevent
+from tanda.contracts.events import NO_RESULT, Event, FileCompleted, FileQueued, FileRejected, FileStatus
 from tanda.contracts.http import Batch, BatchQuery, BatchStatus, File, FileQuery, Page, Stats
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.errors import NotFound
+from tanda.domain.groups import group_of
 
 router = APIRouter(prefix="/v1", tags=["reading"], dependencies=[Depends(authenticate)])
 
@@ -173,16 +174,36 @@ async def last_event(gateway: Gateway, caller: Caller, batch_id: str, file_id: s
         record = await gateway.log.last(batch_subject(tenant, batch_id))
     else:
         known = ids.is_id(file_id, ids.FILE)
-        record = await gateway.log.last(file_subject(tenant, batch_id, file_id)) if known else None
+        record = await _last_of_file(gateway, tenant, batch_id, file_id) if known else None
     if record is None:
         raise file_not_found() if file_id else batch_not_found()
     return record
 
 
+async def _last_of_file(gateway: Gateway, tenant: str, batch_id: str, file_id: str) -> Recorded | None:
+    """On its own subject where there is anything, else what its group tells of it."""
+    record = await gateway.log.last(file_subject(tenant, batch_id, file_id))
+    return record or next(reversed(await _told_by_group(gateway, tenant, batch_id, file_id)), None)
+
+
 async def file_history(gateway: Gateway, tenant: str, batch_id: str, file_id: str) -> list[Recorded]:
-    """Every event of a file, oldest first: the log has them under the file's own subject."""
+    """Every event of a file, oldest first: the log has them under the file's own subject, or its group's."""
     subject = file_subject(tenant, batch_id, file_id)
-    return [record async for chunk in gateway.log.read(subject) for record in chunk]
+    own = [record async for chunk in gateway.log.read(subject) for record in chunk]
+    if own and _is_first(own[0].event):
+        return own
+    return await _told_by_group(gateway, tenant, batch_id, file_id) + own
+
+
+async def _told_by_group(gateway: Gateway, tenant: str, batch_id: str, file_id: str) -> list[Recorded]:
+    subject = file_subject(tenant, batch_id, group_of(file_id))
+    chunks = gateway.log.read(subject)
+    return [one async for chunk in chunks for one in singly(chunk) if one.file_id == file_id]
+
+
+def _is_first(event: Event) -> bool:
+    """Whether nothing can have been told of its file before."""
+    return isinstance(event, FileRejected) or (isinstance(event, FileQueued) and event.previous is None)
 
 
 def _without_result(record: Recorded) -> CloudEvent:

@@ -110,16 +110,16 @@ async def _create(
     gateway: Gateway, caller: Caller, batch_id: str, command: c.CreateBatch, form: Form, key: str | None
 ) -> Written:
     began = time.monotonic()
-    files = [_new_file(batch_id, str(file.index), file, command) for file in form.files]
+    files = [_new_file(batch_id, file, command) for file in form.files]
     origin = gateway.accept.origin(key)
     done = await gateway.accept.create(caller.tenant, batch_id, command, files, origin)
     gateway.metrics.accepted(len(files), sum(file.bytes for file in form.files), time.monotonic() - began)
     return done
 
 
-def _new_file(batch_id: str, discriminator: str, file: Received, batch: c.CreateBatch) -> NewFile:
+def _new_file(batch_id: str, file: Received, batch: c.CreateBatch) -> NewFile:
     command = file_command(file, batch.processor, batch.options)
-    return NewFile(file_id=ids.file_id(batch_id, discriminator), command=command)
+    return NewFile(file_id=ids.indexed_file_id(batch_id, file.index), command=command)
 
 
 def _batch_answer(status: int, done: Written) -> Answer:

@@ -39,10 +39,11 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as its events make it, and the last of them."""
+    """A file as its events make it."""
 
     file_id: str
     state: file.FileState
+    #: The last position on its own subject.
     seq: int
 
 
@@ -113,7 +114,7 @@ def _known(records: Sequence[Recorded]) -> dict[str, Known]:
             case event if record.file_id is not None:
                 before = files.get(record.file_id)
                 state = file.evolve(before.state if before else file.initial(), event)
-                files[record.file_id] = Known(file_id=record.file_id, state=state, seq=record.seq)
+                files[record.file_id] = Known(file_id=record.file_id, state=state, seq=record.subject_seq)
             case _:
                 pass
     for file_id, source in sources.items():

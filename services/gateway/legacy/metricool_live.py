@@ -22,7 +22,7 @@ from services.gateway.live.hub import Subscription
 from services.gateway.live.routes import PING, RETRY, LiveResponse, admit
 from tanda.contracts import codec
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Recorded
+from tanda.contracts.envelope import Recorded, singly
 from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER, FileStatus
 from tanda.contracts.http import Body, Counts
 from tanda.contracts.subjects import batch_all
@@ -141,14 +141,20 @@ def _encoded(told: Told, records: Sequence[Recorded], after: int | None) -> list
     """The messages of events after a position; None is for none of them."""
     frames: list[bytes] = []
     for record in records:
-        message = told.take(record)
-        if message is not None and after is not None and record.seq > after:
-            frames.append(_frame(record.seq, message))
+        messages = [message for one in singly([record]) if (message := told.take(one))]
+        if messages and after is not None and record.seq > after:
+            frames += map(_unnumbered, messages[:-1])
+            frames.append(_frame(record.seq, messages[-1]))
     return frames
 
 
 def _frame(seq: int, message: Message) -> bytes:
-    return b"id: %d\ndata: %s\n\n" % (seq, codec.encode(message))
+    """With its position, told by its last message only: whoever resumes after it has seen all."""
+    return b"id: %d\n%b" % (seq, _unnumbered(message))
+
+
+def _unnumbered(message: Message) -> bytes:
+    return b"data: %s\n\n" % codec.encode(message)
 
 
 async def _frames(

@@ -1,27 +1,24 @@
 """Events as live clients get them: encoded once, however many there are of these."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from tanda.contracts import codec
-from tanda.contracts.envelope import Recorded, to_cloudevent
+from tanda.contracts.envelope import Recorded, singly, to_cloudevent
 
 #: Tenant and batch; None is every one.
 Audience = tuple[str | None, str | None]
 
 
-class Frame(msgspec.Struct, frozen=True):
-    """An event as it goes to every client."""
+class Frame(NamedTuple):
+    """An event of the log as it goes to every client: of a group's event, each file's."""
 
     seq: int
-    #: CloudEvents JSON.
-    data: bytes
-    kind: str
-
-    @property
-    def sse(self) -> bytes:
-        return b"id: %d\nevent: %s\ndata: %s\n\n" % (self.seq, self.kind.encode(), self.data)
+    sse: bytes
+    #: How many clients see in it; none where it is of no interest to them.
+    events: int
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -33,29 +30,39 @@ class Chunk(msgspec.Struct, frozen=True):
     joined: bytes
     #: The same as a chunk of an HTTP body.
     framed: bytes
-    frames: list[tuple[int, bytes]]
+    frames: list[Frame]
 
     def after(self, seq: int) -> bytes:
         """The bytes of those after a position."""
         if seq < self.first:
             return self.joined
-        return b"".join([data for at, data in self.frames if at > seq])
+        return b"".join([frame.sse for frame in self.frames if frame.seq > seq])
 
 
 def frame_of(record: Recorded) -> Frame:
-    return Frame(record.seq, codec.encode(to_cloudevent(record)), record.name)
+    """Only the last event of a position tells it: whoever resumes after it has seen all of them."""
+    told = [b"event: %s\ndata: %s\n\n" % (one.name.encode(), _json(one)) for one in singly([record])]
+    if not told:
+        return Frame(record.seq, b"", 0)
+    told[-1] = b"id: %d\n%b" % (record.seq, told[-1])
+    return Frame(record.seq, b"".join(told), len(told))
 
 
 def chunk_of(records: Sequence[Recorded]) -> Chunk:
     """For catching up from the log."""
-    return joined([(record.seq, frame_of(record).sse) for record in records])
+    return joined([frame_of(record) for record in records])
 
 
-def joined(frames: list[tuple[int, bytes]]) -> Chunk:
-    data = b"".join([data for _, data in frames])
-    return Chunk(frames[0][0], frames[-1][0], len(frames), data, framed(data), frames)
+def joined(frames: list[Frame]) -> Chunk:
+    data = b"".join([frame.sse for frame in frames])
+    events = sum(frame.events for frame in frames)
+    return Chunk(frames[0].seq, frames[-1].seq, events, data, framed(data), frames)
 
 
 def framed(data: bytes) -> bytes:
     """Bytes as a chunk of an HTTP/1.1 body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _json(record: Recorded) -> bytes:
+    return codec.encode(to_cloudevent(record))

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from services.gateway.live.capacity import clients_max
-from services.gateway.live.chunks import Audience, Chunk, frame_of, joined
+from services.gateway.live.chunks import Audience, Chunk, Frame, frame_of, joined
 from services.gateway.live.wire import Wire
 from tanda.contracts.envelope import Recorded
 from tanda.domain.errors import LogDamaged, Unavailable
@@ -206,13 +206,14 @@ class Hub:
         return found
 
     async def _hand_out(self, records: Sequence[Recorded]) -> None:
-        frames: dict[Audience, list[tuple[int, bytes]]] = {}
+        frames: dict[Audience, list[Frame]] = {}
         for record in records if self._subscriptions else ():
-            encoded: tuple[int, bytes] | None = None
+            frame: Frame | None = None
             for audience in _audiences(record):
                 if audience in self._subscriptions:
-                    encoded = encoded or (record.seq, frame_of(record).sse)
-                    frames.setdefault(audience, []).append(encoded)
+                    frame = frame or frame_of(record)
+                    if frame.events:
+                        frames.setdefault(audience, []).append(frame)
         todo = [(joined(found), list(self._subscriptions[audience])) for audience, found in frames.items()]
         # Who comes while this is handed out catches up to here from the log.
         self.position, self._anchor = records[-1].seq, records[-1].id

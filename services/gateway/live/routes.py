@@ -24,7 +24,7 @@ from services.gateway.live.wire import SEND_S_MAX
 from services.gateway.openapi import answers
 from services.gateway.problems import Busy
 from tanda.contracts import codec
-from tanda.contracts.envelope import CloudEvent, to_cloudevent
+from tanda.contracts.envelope import CloudEvent, singly, to_cloudevent
 from tanda.contracts.http import Batch, BatchQuery, Page
 from tanda.contracts.subjects import batch_all, tenant_all
 from tanda.domain.errors import NotFound, WorldFailure
@@ -91,14 +91,15 @@ async def batch_events(
     seq = after
     async with aclosing(_read(gateway, batch_all(tenant, batch_id), after, None)) as chunks:
         async for records in chunks:
-            found += [to_cloudevent(record) for record in records[: limit + 1 - len(found)]]
+            found += map(to_cloudevent, singly(records))
             if len(found) > limit:
                 break
     if not found and after == 0:
         raise NotFound("batch_not_found", "There is no such batch.")
-    page = found[:limit]
-    seq = page[-1].seq if page else after
-    return read(request, Page(data=page, next_cursor=str(seq), has_more=len(found) > limit), seq)
+    # What one position tells is never torn: a page goes on to its end.
+    seq = found[limit - 1].seq if len(found) >= limit else found[-1].seq if found else after
+    page = [one for one in found if one.seq <= seq]
+    return read(request, Page(data=page, next_cursor=str(seq), has_more=len(found) > len(page)), seq)
 
 
 def _position(text: str | None) -> int | None:
@@ -251,7 +252,8 @@ async def _opening(
         if subscription.seq < caught_up_to:
             async with aclosing(_read(gateway, subject, subscription.seq, caught_up_to)) as chunks:
                 async for records in chunks:
-                    yield chunk_of(records).joined
+                    if missed := chunk_of(records).joined:
+                        yield missed
                     subscription.seq = records[-1].seq
     except WorldFailure:
         subscription.end()  # the client resumes after the last event that it has seen

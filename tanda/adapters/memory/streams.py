@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, recorded
 from tanda.contracts.subjects import work_subject
 from tanda.contracts.times import epoch_ms, rfc3339
-from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem
+from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem, bundles, work_token
 from tanda.domain.errors import Conflict, LogDamaged
 
 READ_CHUNK = 1_000
@@ -100,10 +100,11 @@ _NEVER_LENT = 0.0
 class MemoryDelivery:
     """``ports.Delivery``."""
 
-    def __init__(self, queue: "MemoryWork", subject: str, item: WorkItem, *, is_first: bool) -> None:
+    def __init__(self, queue: "MemoryWork", subject: str, items: list[WorkItem], *, is_first: bool) -> None:
         self._queue = queue
         self._subject = subject
-        self.item = item
+        self.items = items
+        self.item = items[0]
         self.is_first = is_first
 
     async def done(self) -> None:
@@ -131,15 +132,16 @@ class MemoryWork:
         self._limits: dict[str, int] = {}
         #: By lane, in seconds since the epoch.
         self._brakes: dict[str, float] = {}
-        self._items: OrderedDict[str, WorkItem] = OrderedDict()
+        self._items: OrderedDict[str, list[WorkItem]] = OrderedDict()
         self._free_at: dict[str, float] = {}
         self._changed = asyncio.Event()
 
     async def put(self, items: Sequence[WorkItem]) -> None:
-        for item in items:
-            subject = work_subject(item.lane, item.tenant, item.batch_id, item.file_id)
+        for bundle in bundles(items):
+            item = bundle[0]
+            subject = work_subject(item.lane, item.tenant, item.batch_id, work_token(item))
             if subject not in self._items:
-                self._items[subject] = item
+                self._items[subject] = bundle
                 self._free_at[subject] = _NEVER_LENT
         self._changed.set()
 
@@ -169,7 +171,7 @@ class MemoryWork:
                 self.remove(subject)
 
     async def present(self) -> list[tuple[str, str, str]]:
-        return [(item.tenant, item.batch_id, item.file_id) for item in self._items.values()]
+        return [(one[0].tenant, one[0].batch_id, work_token(one[0])) for one in self._items.values()]
 
     async def limit(self, lane: str, at_once: int) -> None:
         self._limits[lane] = at_once

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tanda.adapters.views.bodies import batch_body, counts, day_body, file_blobs, file_body
 from tanda.adapters.views.cursors import from_cursor, to_cursor
-from tanda.contracts.envelope import Recorded
+from tanda.contracts.envelope import Recorded, singly
 from tanda.contracts.http import (
     ACTIVE_STATUSES,
     Batch,
@@ -84,7 +84,7 @@ class MemoryViews:
 
     async def position(self) -> int:
         async for chunk in self._log.read(after=self._seq):
-            self._tables.fold(chunk)
+            self._tables.fold(list(singly(chunk)))
             self._seq = chunk[-1].seq
         return self._seq
 

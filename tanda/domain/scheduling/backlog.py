@@ -30,7 +30,8 @@ class FileEntry(msgspec.Struct, array_like=True, gc=False):
     """A file that is not settled."""
 
     queued: e.FileQueued
-    #: The position of ``queued``, and of the file's last event.
+    #: The position of ``queued``, and of the file's last event, both on the file's own subject: 0 for what a
+    #: group has told.
     seq: int
     last_seq: int
     lane: str
@@ -43,6 +44,19 @@ class FileEntry(msgspec.Struct, array_like=True, gc=False):
     since: str = ""
     #: Its next alarm.
     alarm_ms: int = 0
+    #: The group that tells its events as long as it is whole; ``seq`` is a position of that one's then.
+    group: str = ""
+
+
+class GroupEntry(msgspec.Struct, array_like=True):
+    """A group of files that is neither completed nor parted."""
+
+    #: The position of its ``FilesQueued``.
+    seq: int
+    #: In upload order.
+    files: list[str]
+    #: It is to be parted, and the log does not tell yet that it is.
+    parting: bool = False
 
 
 class BatchEntry(msgspec.Struct, array_like=True):
@@ -67,6 +81,8 @@ class BatchEntry(msgspec.Struct, array_like=True):
     queues: dict[Track, "OrderedDict[str, None]"] = {}
     #: Files in flight.
     flying: int = 0
+    #: By token.
+    groups: dict[str, GroupEntry] = {}
 
     @property
     def key(self) -> BatchKey:
@@ -118,6 +134,8 @@ class Backlog:
         self.flying_by_processor: Counter[str] = Counter()
         self.queued_by_lane: Counter[str] = Counter()
         self.limits = Limits()
+        #: Groups that are to be parted, by batch and token, and when that was last asked for.
+        self.parting: dict[tuple[BatchKey, str], int] = {}
         #: When each tenant, and each track, had its last turn: the order between tracks of one lane.
         self._served: dict[str, int] = {}
         self._turn = 0
@@ -261,7 +279,8 @@ class Backlog:
                 self._leave(track, batch)
                 self.queued_by_lane[track[0]] -= len(queue)
             batch.queues = {}
-            for file_id in sorted(waiting, key=lambda one: batch.files[one].seq):
+            order = {one: (batch.files[one].seq, batch.files[one].queued.index) for one in waiting}
+            for file_id in sorted(waiting, key=order.__getitem__):
                 self.line_up(batch, file_id)
 
     def _count(self, batch: BatchEntry, file: FileEntry, by: int) -> None:
@@ -401,6 +420,9 @@ class Backlog:
             self.set_start(batch, batch.start_ms)
         if batch.expires_ms:
             self.set_alarm(batch, "", batch.expires_ms)
+        for group, entry in batch.groups.items():
+            if entry.parting:
+                self.parting[batch.key, group] = 0
         for file_id, file in batch.files.items():
             if file.flying:
                 self.take_off(batch, file_id, file.since)
@@ -433,6 +455,7 @@ def work_item(batch: BatchEntry, file_id: str) -> WorkItem:
         options=queued.options,
         lane=file.lane,
         effort=queued.effort,
+        group=file.group,
     )
 
 

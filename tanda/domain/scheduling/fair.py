@@ -38,8 +38,10 @@ from tanda.domain.scheduling.backlog import (
     work_item,
 )
 from tanda.domain.scheduling.due import Due, batch_due, file_due
+from tanda.domain.scheduling.grouped import Grouped, Parting
 from tanda.domain.scheduling.limits import NO_BRAKE, Brake, Limits, allowed, success, trouble
 from tanda.domain.scheduling.providers import provider_of
+from tanda.domain.scheduling.reasons import Reasons
 
 #: What ``due`` named and nobody did is named again after this time; longer than any append takes
 #: (``append_timeout_s``), so that two answers to one alarm are rare, and the log refuses the second.
@@ -48,8 +50,6 @@ DUE_AGAIN_MS = 10_000
 DUE_MAX = 1_000
 #: Calls of one provider at once, where nobody has set anything else.
 PROVIDER_LIMIT = 3
-#: Batches that ``reasons`` tells of; a person reads no more.
-REASONS_MAX = 1_000
 
 
 class _Snapshot(msgspec.Struct):
@@ -84,6 +84,7 @@ class FairScheduler:
         #: By lane.
         self._brakes: dict[str, Brake] = {}
         self._backlog = Backlog()
+        self._grouped = Grouped(self._backlog)
         self._timers: list[tuple[Timer, str]] = []
         self._withdrawn: dict[BatchKey, None] = {}
         self._handlers: dict[type[e.Event], Callable[[Recorded, Any], None]] = {
@@ -94,6 +95,9 @@ class FairScheduler:
             e.FileCancelled: self._file_settled,
             e.FileAttemptFailed: self._file_retrying,
             e.FileWaiting: self._file_waiting,
+            e.FilesQueued: self._files_queued,
+            e.FilesCompleted: self._files_completed,
+            e.FilesParted: self._files_parted,
             e.BatchCreated: self._batch_created,
             e.BatchSealed: self._batch_sealed,
             e.BatchPaused: self._batch_paused,
@@ -126,7 +130,7 @@ class FairScheduler:
     # -- work comes out ---------------------------------------------------------------------------
 
     def release(self, now_ms: int, room: int, lane: str = LANE_DEFAULT) -> list[WorkItem]:
-        """Up to ``room`` files of a lane whose turn it is; they count as in flight from here on."""
+        """Up to ``room`` files of a lane whose turn it is, a group as a whole; in flight from here on."""
         self._start_batches(now_ms)
         items: list[WorkItem] = []
         if self.brake(lane).until_ms > now_ms:
@@ -134,9 +138,16 @@ class FairScheduler:
         since = rfc3339(now_ms)
         while len(items) < room and (turn := self._backlog.next_turn(lane)):
             batch, file_id = turn
+            if group := batch.files[file_id].group:
+                items += self._grouped.release(batch, group, since)
+                continue
             self._backlog.take_off(batch, file_id, since)
             items.append(work_item(batch, file_id))
         return items
+
+    def partings(self, now_ms: int) -> list[Parting]:
+        """The groups that are to be parted; asked for again until the log tells what became of them."""
+        return self._grouped.partings(now_ms)
 
     def outstanding(self, now_ms: int, age_ms: int, started_age_ms: int | None = None) -> list[WorkItem]:
         """What has been in flight for so long without a sign, to be put into the work queue again.
@@ -145,16 +156,8 @@ class FairScheduler:
         ``started_age_ms`` is for files that somebody has started: a queue that lost the item of a file
         that is being worked on would have it done twice.
         """
-        now = rfc3339(now_ms)
-        released_before = rfc3339(now_ms - age_ms)
         started_before = rfc3339(now_ms - (age_ms if started_age_ms is None else started_age_ms))
-        items: list[WorkItem] = []
-        for (tenant, batch_id, file_id), file in self._backlog.flying.items():
-            before = started_before if file.status == "processing" else released_before
-            if file.since <= before:
-                file.since = now
-                items.append(work_item(self._backlog.batches[tenant, batch_id], file_id))
-        return items
+        return self._grouped.silent(rfc3339(now_ms), rfc3339(now_ms - age_ms), started_before)
 
     def withdrawn(self) -> list[tuple[str, str]]:
         """Tenant and batch of those paused or cancelled since the last call.
@@ -165,13 +168,10 @@ class FairScheduler:
         return withdrawn
 
     def adopt(self, released: Iterable[tuple[str, str, str]], now_ms: int) -> None:
-        """Counts files (tenant, batch, file) as in flight that the work queue holds from another's time."""
-        for tenant, batch_id, file_id in released:
-            batch = self._backlog.batches.get((tenant, batch_id))
-            file = batch.files.get(file_id) if batch else None
-            if batch and file and file.status == "queued" and not file.flying and not file.doomed:
-                self._backlog.take_out(batch, file_id)
-                self._backlog.take_off(batch, file_id, rfc3339(now_ms))
+        """Counts as in flight what the work queue holds from another's time: tenant, batch, file or group."""
+        for tenant, batch_id, token in released:
+            if batch := self._backlog.batches.get((tenant, batch_id)):
+                self._grouped.adopt(batch, token, rfc3339(now_ms))
 
     def unreleased(self, lane: str | None = None) -> int:
         """Files that wait for their release, those of batches that may not run yet included."""
@@ -221,31 +221,7 @@ class FairScheduler:
 
     def reasons(self, now_ms: int) -> dict[str, str]:
         """Why batches with queued files wait, by id: ``limit``, ``brake``, ``fair_share``."""
-        found: dict[str, str] = {}
-        for batch in self._backlog.batches.values():
-            if len(found) >= REASONS_MAX:
-                break
-            if batch.may_run and (reason := self._reason(batch, now_ms)):
-                found[batch.batch_id] = reason
-        return found
-
-    def _reason(self, batch: BatchEntry, now_ms: int) -> str | None:
-        tracks = [track for track, queue in batch.queues.items() if queue]
-        if not tracks:
-            return None
-        if batch.full or self._backlog.tenant_full(batch.tenant):
-            return "limit"
-        if all(self.brake(lane).until_ms > now_ms for lane, _ in tracks):
-            return "brake"
-        if all(self._backlog.processor_full(processor) for _, processor in tracks):
-            return "limit"
-        if batch.flying:
-            return None
-        lanes = {lane for lane, _ in tracks}
-        full = all(
-            (most := self.allowed(lane)) is not None and self.in_flight(lane) >= most for lane in lanes
-        )
-        return "limit" if full else "fair_share"
+        return Reasons(self._backlog, self.brake, self.allowed).all(now_ms)
 
     # -- time comes in ----------------------------------------------------------------------------
 
@@ -298,6 +274,7 @@ class FairScheduler:
         scheduler = cls(lanes, providers, provider_limit, small_files)
         scheduler.position = snapshot.position
         scheduler._backlog = Backlog.restore(snapshot.backlog)
+        scheduler._grouped = Grouped(scheduler._backlog)
         scheduler._timers = snapshot.timers
         scheduler._withdrawn = dict.fromkeys(snapshot.withdrawn)
         scheduler._brakes = snapshot.brakes
@@ -386,6 +363,26 @@ class FairScheduler:
             self._backlog.set_alarm(batch, file_id, epoch_ms(at))
             self._set_timer(batch, file_id, record.seq, at)
 
+    # -- events of groups -------------------------------------------------------------------------
+
+    def _files_queued(self, record: Recorded, event: e.FilesQueued) -> None:
+        batch = self._find_batch(record) or self._backlog.open((record.tenant, record.batch_id))
+        files = [(queued, file_id, self._lane_of(queued)) for file_id, queued in event.files]
+        self._grouped.queue(batch, str(record.file_id), record.seq, files)
+
+    def _files_completed(self, record: Recorded, event: e.FilesCompleted) -> None:
+        if batch := self._find_batch(record):
+            self._grouped.completed(batch, str(record.file_id))
+            self._backlog.forget_finished(batch)
+
+    def _files_parted(self, record: Recorded, event: e.FilesParted) -> None:
+        if batch := self._find_batch(record):
+            for file_id in self._grouped.parted(batch, str(record.file_id)):
+                if batch.cancelled:
+                    self._doom(batch, file_id)
+                else:
+                    self._backlog.line_up(batch, file_id)
+
     # -- events of batches ------------------------------------------------------------------------
 
     def _batch_created(self, record: Recorded, event: e.BatchCreated) -> None:
@@ -410,7 +407,8 @@ class FairScheduler:
     def _hurry(self, batch: BatchEntry) -> None:
         """A small batch does not wait for what was released of large ones. A provider's lane stays."""
         for file_id, file in batch.files.items():
-            if file.status == "queued" and not file.doomed and lane_provider(file.lane) is None:
+            alone = not file.group and not file.doomed
+            if file.status == "queued" and alone and lane_provider(file.lane) is None:
                 self._backlog.take_out(batch, file_id)
                 file.lane = LANE_SMALL
                 self._backlog.line_up(batch, file_id)
@@ -435,8 +433,10 @@ class FairScheduler:
         if batch := self._find_batch(record):
             batch.cancelled, batch.paused = True, False
             self._withdrawn[batch.key] = None
+            for group in batch.groups:
+                self._grouped.part(batch, group)
             for file_id, file in batch.files.items():
-                if file.status != "processing":
+                if file.status != "processing" and not file.group:
                     self._backlog.take_out(batch, file_id)
                     self._doom(batch, file_id)
 
