@@ -3,7 +3,7 @@
 The rules are the real ones: the aggregates, ``FairScheduler``, ``SettlingBatch``, the projector's fence. The
 log, the queue and the runners around them are lists and dicts, so that a minute of CPU tells very many
 schedules. A schedule has one to three files and some thirty steps; every event is checked as it is written,
-every release as it is made, and everything when the faults have stopped. ``tests/unit/domain/world.py`` tells
+every release as it is made, and everything when the faults have stopped. ``tests/unit/model/world.py`` tells
 longer ones, with more checks.
 """
 

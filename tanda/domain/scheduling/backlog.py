@@ -426,7 +426,7 @@ class Backlog:
         for file_id, file in batch.files.items():
             if file.flying:
                 self.take_off(batch, file_id, file.since)
-            elif file.doomed or file.status != "queued":
+            elif not file.group and (file.doomed or file.status != "queued"):
                 self.set_alarm(batch, file_id, file.alarm_ms)
 
 
