@@ -37,6 +37,7 @@ PULLS = 2
 PULL_EXPIRES_S = 30
 #: Taken apart in one go, some 3 ms: then whoever else has to do in this process gets a turn.
 TURN_EVENTS = 200
+TURN_BYTES = 256 * 1024
 #: Every second of it, over all readers, was half of what an idle server had to do.
 HEARTBEAT_S = 2
 #: Longer without a heartbeat or a message: the consumer is gone.
@@ -203,8 +204,12 @@ class Follower:
     def _take(self) -> tuple[list[Recorded], bool]:
         """The next events among what arrived; False where a delivery was lost or a pull was refused."""
         chunk: list[Recorded] = []
+        taken = 0
         for _ in range(min(len(self._arrived), TURN_EVENTS)):
+            if taken > TURN_BYTES:
+                break
             subject, reply, headers, data = self._arrived.popleft()
+            taken += len(data)
             if not reply.startswith("$JS.ACK."):
                 if not self._pull_ended(parse_headers(headers)):
                     return chunk, False
