@@ -73,6 +73,8 @@ test("the vectors tell of every event that changes a row", () => {
     "SourcesArchived", "FileQueued", "FileRejected", "FileStarted", "FileWaiting", "FileCompleted", "FileAttemptFailed", "FileFailed", "FileCancelled"]) {
     expect(kinds).toContain(kind);
   }
+  const together = new Set(VECTORS.flatMap((vector) => vector.events.filter((event) => event.part).map((event) => event.type.split(".")[1])));
+  expect(together).toEqual(new Set(["FileQueued", "FileCompleted"]));
 });
 
 describe("a position that tells of ten files", () => {

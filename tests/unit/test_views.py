@@ -12,7 +12,7 @@ from services.projector.views.stats import bucket_ms
 from tanda.adapters.memory import MemoryLog
 from tanda.adapters.memory.views import MemoryTables
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Origin, Recorded, new_event, recorded
+from tanda.contracts.envelope import Origin, Recorded, new_event, recorded, singly
 from tanda.contracts.results import BlobRef, FileError, StoredArtifact
 from tanda.contracts.subjects import batch_subject, file_subject
 from tests.builders import START_MS, RandomBatches, blob
@@ -202,7 +202,7 @@ async def test_the_rows_do_not_depend_on_how_the_log_is_cut(seed: int, chunk: in
     """One by one or all at once: the same rows, touched at most once in each fold."""
     log = MemoryLog()
     await RandomBatches(log, seed).run(300)
-    events = [record async for part in log.read() for record in part]
+    events = [record async for part in log.read() for record in singly(part)]
     whole, cut = MemoryTables(VIEWS.values()), MemoryTables(VIEWS.values())
     whole.fold(events)
     for start in range(0, len(events), chunk):
@@ -216,7 +216,7 @@ async def test_counts_are_those_of_the_files(seed: int) -> None:
     log = MemoryLog()
     await RandomBatches(log, seed).run(400)
     tables = MemoryTables(VIEWS.values())
-    tables.fold([record async for part in log.read() for record in part])
+    tables.fold([record async for part in log.read() for record in singly(part)])
     for batch in tables.rows["batches"].values():
         files = [row for row in tables.rows["files"].values() if row["batch_id"] == batch["batch_id"]]
         statuses = [row["status"] for row in files]
@@ -231,7 +231,7 @@ async def test_what_is_left_of_the_effort_is_that_of_files_without_an_outcome(se
     log = MemoryLog()
     random = RandomBatches(log, seed)
     await random.run(400)
-    records = [record async for part in log.read() for record in part]
+    records = [record async for part in log.read() for record in singly(part)]
     tables = MemoryTables(VIEWS.values())
     tables.fold(records)
     for one in random.batches:
