@@ -4,12 +4,12 @@ import asyncio
 import time
 from secrets import token_hex
 
-from bench.pipeline import CHUNK, ORIGIN, queued, store_source
+from bench.pipeline import ORIGIN, accepted_files, append, store_source
 from bench.stack import settings
 from tanda.adapters.nats import Connection, connect
 from tanda.contracts import events as e
 from tanda.contracts import ids
-from tanda.contracts.envelope import new_event
+from tanda.contracts.envelope import new_event, singly
 from tanda.contracts.subjects import batch_all, batch_subject
 from tanda.contracts.times import epoch_ms
 from tests.running import Running
@@ -72,9 +72,7 @@ async def seal(stack: Running, connection: Connection, files: int, tenant: str =
     subject = batch_subject(tenant, batch_id)
     created = new_event(subject, e.BatchCreated(name="bench"), expected_seq=0, time_ms=now_ms, origin=ORIGIN)
     (seq,) = await connection.log.append([created])
-    for start in range(0, files, CHUNK):
-        chunk = [queued(tenant, batch_id, i, now_ms) for i in range(start, min(start + CHUNK, files))]
-        await connection.log.append(chunk)
+    await append(connection.log, accepted_files(tenant, batch_id, files, now_ms))
     sealed = e.BatchSealed(total=files, bytes=files)
     now_ms = time.time_ns() // 1_000_000
     await connection.log.append([new_event(subject, sealed, expected_seq=seq, time_ms=now_ms, origin=ORIGIN)])
@@ -91,7 +89,7 @@ async def small_batch(stack: Running, connection: Connection) -> tuple[float, fl
         await asyncio.sleep(POLL_S)
     moments: dict[str, int] = {}
     async for chunk in connection.log.read(batch_all(tenant, batch_id)):
-        moments |= {record.name: epoch_ms(record.time) for record in chunk}
+        moments |= {record.name: epoch_ms(record.time) for record in singly(chunk)}
     sealed = moments["BatchSealed"]
     return float(moments["FileCompleted"] - sealed), float(moments["BatchCompleted"] - sealed)
 
@@ -107,7 +105,7 @@ async def starts_after_pause_ms(connection: Connection, large: tuple[str, str]) 
     """0 where no file has begun after the pause."""
     paused_ms, last_ms, left = 0, 0, LARGE
     async for chunk in connection.log.read(batch_all(*large)):
-        for record in chunk:
+        for record in singly(chunk):
             match record.event:
                 case e.BatchPaused():
                     paused_ms = epoch_ms(record.time)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from hashlib import sha256
 from secrets import token_hex
 
@@ -13,6 +14,8 @@ from tanda.contracts import ids
 from tanda.contracts.envelope import NewEvent, Origin, new_event
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_subject, file_subject
+from tanda.domain.groups import together
+from tanda.ports import Log
 from tests.running import Running
 
 ORIGIN = Origin(source="/bench/1")
@@ -35,13 +38,36 @@ def source_key(tenant: str, batch_id: str) -> str:
 
 
 def queued(tenant: str, batch_id: str, index: int, now_ms: int) -> NewEvent:
+    """A file told by itself."""
+    return told(
+        tenant, batch_id, (ids.indexed_file_id(batch_id, index), first_event(tenant, batch_id, index)), now_ms
+    )
+
+
+def first_event(tenant: str, batch_id: str, index: int) -> e.FileQueued:
     source = BlobRef(key=source_key(tenant, batch_id), bytes=len(BYTES), sha256=DIGEST)
-    event = e.FileQueued(
+    return e.FileQueued(
         name=f"{index:06d}.bin", index=index, content_type="application/octet-stream", bytes=len(BYTES),
-        sha256=DIGEST, source=source, processor="noop",
+        sha256=DIGEST, source=source, processor="noop", effort=1,
     )  # fmt: skip
-    subject = file_subject(tenant, batch_id, ids.file_id(batch_id, str(index)))
-    return new_event(subject, event, expected_seq=0, time_ms=now_ms, origin=ORIGIN)
+
+
+def told(tenant: str, batch_id: str, one: tuple[str, e.Event], now_ms: int) -> NewEvent:
+    return new_event(
+        file_subject(tenant, batch_id, one[0]), one[1], expected_seq=0, time_ms=now_ms, origin=ORIGIN
+    )
+
+
+def accepted_files(tenant: str, batch_id: str, files: int, now_ms: int) -> list[NewEvent]:
+    """The first events of a batch's files as the gateway writes them."""
+    firsts = [(ids.indexed_file_id(batch_id, n), first_event(tenant, batch_id, n)) for n in range(files)]
+    return [told(tenant, batch_id, one, now_ms) for one in together(firsts)]
+
+
+async def append(log: Log, events: Sequence[NewEvent]) -> None:
+    """In atomic chunks."""
+    for start in range(0, len(events), CHUNK):
+        await log.append(events[start : start + CHUNK])
 
 
 async def run(stack: Running, files: int) -> dict[str, float]:
@@ -65,9 +91,7 @@ async def through_the_pipeline(stack: Running, files: int, *, accepted: bool = F
     created = new_event(subject, e.BatchCreated(name="bench"), expected_seq=0, time_ms=now_ms, origin=ORIGIN)
     (seq,) = await connection.log.append([created])
     begun_accepting = time.perf_counter()
-    for start in range(0, files, CHUNK):
-        chunk = [queued(tenant, batch_id, i, now_ms) for i in range(start, min(start + CHUNK, files))]
-        await connection.log.append(chunk)
+    await append(connection.log, accepted_files(tenant, batch_id, files, now_ms))
     sealed = e.BatchSealed(total=files, bytes=files * 1024)
     begun = time.perf_counter()
     await connection.log.append([new_event(subject, sealed, expected_seq=seq, time_ms=now_ms, origin=ORIGIN)])

@@ -14,7 +14,7 @@ from services.projector.rebuild import rebuild_changed
 from services.projector.store import Store, live_schema
 from services.projector.version import version_of
 from services.projector.views.view import View
-from tanda.contracts.envelope import Recorded, singly
+from tanda.contracts.envelope import Recorded
 from tanda.contracts.views import Checkpoint, Step
 from tanda.domain.errors import Conflict, LogDamaged, Unavailable
 from tanda.ports import Log, Signals
@@ -106,7 +106,7 @@ class Projector:
         if not ahead:
             return None
         last = ahead[-1]
-        writes = self._views[name].fold(list(singly(ahead)))
+        writes = self._views[name].fold(ahead)
         return Step(view=name, seen=seen, seq=last.seq, event_id=last.id, writes=writes)
 
 

@@ -18,7 +18,7 @@ from services.projector.reading import read_ahead
 from services.projector.store import Rows, Shadow, Store, live_schema
 from services.projector.version import version_of
 from services.projector.views.view import View
-from tanda.contracts.envelope import Recorded, singly
+from tanda.contracts.envelope import Recorded
 from tanda.contracts.views import TableDigest
 from tanda.domain.errors import LogDamaged, Refusal
 from tanda.ports import Log
@@ -94,7 +94,7 @@ async def _apply(one: _Building, events: Sequence[Recorded]) -> None:
     first = events[0].seq
     mine = events[max(one.shadow.checkpoint.seq + 1 - first, 0) : max(one.through + 1 - first, 0)]
     if mine:
-        await one.shadow.apply(one.view.fold(list(singly(mine))), mine[-1].seq, mine[-1].id)
+        await one.shadow.apply(one.view.fold(mine), mine[-1].seq, mine[-1].id)
 
 
 async def rebuild_changed(log: Log, store: Store, views: Mapping[str, View]) -> None:

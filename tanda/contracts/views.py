@@ -39,7 +39,11 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     columns: list[list[Any]]
     #: How many rows the statement has to touch.
     rows: int
-    #: With ``{schema}`` to fill in and one array per column; None: the rows are all new, copy them.
+    #: Columns that have the same value in every row, and that value: what a group's files have in common
+    #: need not be written out for each.
+    same: dict[str, Any] = {}
+    #: With ``{schema}`` to fill in, one array per column and then what is the same; None: the rows are all
+    #: new, copy them.
     sql: str | None = None
     #: Removes the rows of these keys (the first columns), should they be there already after all.
     clear_sql: str | None = None

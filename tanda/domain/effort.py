@@ -54,6 +54,10 @@ def effort_change(event: e.Event) -> tuple[int, int]:
             return event.effort, 0
         case e.FileCompleted() | e.FileFailed():
             return 0, event.effort
+        case e.FilesQueued():
+            return sum(file.effort for _, file in event.files), 0
+        case e.FilesCompleted():
+            return 0, sum(file.effort for _, file in event.files)
         case _:
             return 0, 0
 

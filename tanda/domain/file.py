@@ -177,4 +177,4 @@ def _requeued(state: FileState, command: c.RequeueFile) -> e.FileQueued:
 
 
 def _fields(command: c.Command) -> dict[str, Any]:
-    return {name: getattr(command, name) for name in command.__struct_fields__}
+    return msgspec.structs.asdict(command)

@@ -50,12 +50,17 @@ class Pace(msgspec.Struct, frozen=True, array_like=True):
                 return replace(self, began_ms=epoch_ms(record.time))
             case e.FileCompleted() if event.started_at and not self.began_ms:
                 return replace(self, began_ms=epoch_ms(event.started_at)).after(record, files, final)
+            case e.FilesCompleted() if not self.began_ms:
+                began_ms = epoch_ms(event.files[0][1].started_at or record.time)
+                return replace(self, began_ms=began_ms).after(record, files, final)
             case _:
                 pass
         effort, done = effort_change(event)
         pace = self
         if effort or done:
             pace = replace(self, effort=self.effort + effort, effort_done=self.effort_done + done)
+        if isinstance(event, e.FilesCompleted):
+            return pace._settled(record, files, final + len(event.files))
         if STATUS_AFTER.get(type(event)) not in FINAL_STATUSES:
             return pace
         return pace._settled(record, files, final + 1)

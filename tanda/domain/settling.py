@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Recorded, singly
+from tanda.contracts.envelope import Recorded
 from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER, FileStatus
 from tanda.contracts.results import BlobRef
 from tanda.domain import batch as batches
@@ -148,17 +148,17 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
         self.seq = record.seq
         if type(record.event) in TELLING:
             self.through_seq = record.seq
-        for one in singly([record]):
-            self._fold(one)
-
-    def _fold(self, record: Recorded) -> None:
         self.pace = self.pace.after(record, len(self.files), self.final)
-        if record.file_id is None:
+        event = record.event
+        if isinstance(event, e.FilesQueued | e.FilesCompleted):
+            for file_id, one in event.files:
+                self._file_event(file_id, one)
+        elif record.file_id is None:
             self.subject_seq = record.seq
-            self.state = batches.evolve(self.state, record.event)
-            self._batch_event(record.event)
+            self.state = batches.evolve(self.state, event)
+            self._batch_event(event)
         else:
-            self._file_event(record.file_id, record.event)
+            self._file_event(record.file_id, event)
 
     def _batch_event(self, event: e.Event) -> None:
         match event:

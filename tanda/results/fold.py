@@ -6,7 +6,7 @@ from typing import IO
 import msgspec
 
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Recorded, singly
+from tanda.contracts.envelope import Recorded
 from tanda.contracts.events import STATUS_AFTER, FileStatus
 from tanda.contracts.results import BlobRef, FileError
 from tanda.domain.errors import LogDamaged
@@ -56,13 +56,16 @@ class DocumentFold:
         return self._spooled
 
     def apply(self, records: Sequence[Recorded]) -> None:
-        for record in singly(records):
+        for record in records:
+            event = record.event
             self.seq, self.time = record.seq, record.time
-            if record.file_id is None:
-                if isinstance(record.event, e.BatchCreated):
-                    self.name = record.event.name
-            else:
-                self._file_event(record.file_id, record)
+            if isinstance(event, e.FilesQueued | e.FilesCompleted):
+                for file_id, one in event.files:
+                    self._file_event(file_id, one, record)
+            elif type(event) in STATUS_AFTER:
+                self._file_event(str(record.file_id), event, record)
+            elif isinstance(event, e.BatchCreated):
+                self.name = event.name
 
     def files(self) -> list[DocumentFile]:
         """Every file, in upload order."""
@@ -87,8 +90,7 @@ class DocumentFold:
                 found.setdefault(file.processor[0], set()).add(file.processor[1])
         return {name: ",".join(sorted(versions)) for name, versions in sorted(found.items())}
 
-    def _file_event(self, file_id: str, record: Recorded) -> None:
-        event = record.event
+    def _file_event(self, file_id: str, event: e.Event, record: Recorded) -> None:
         match event:
             case e.FileQueued():
                 self._begin(file_id, event, event.attempt)

@@ -74,7 +74,7 @@ class Batches:
                 rows.change(key, _counted(record, status))
             elif (change := _CHANGES.get(kind)) is not None:
                 rows.change(key, change(record))
-            elif kind not in e.LIMIT_EVENTS:
+            elif kind not in _NO_NEWS:
                 rows.change(key, {"seq": record.seq})
         return rows.writes()
 
@@ -101,6 +101,33 @@ def _counted(record: Recorded, status: e.FileStatus) -> dict[str, Any]:
     elif status in ("completed", "failed"):
         change["effort_done"] = event.effort
     return change
+
+
+def _queued_together(record: Recorded) -> dict[str, Any]:
+    """New files of a group, counted as one."""
+    event = record.event
+    assert isinstance(event, e.FilesQueued)
+    files = [file for _, file in event.files]
+    return {
+        "queued": len(files),
+        "total": len(files),
+        "bytes": sum(file.bytes for file in files),
+        "effort": sum(file.effort for file in files),
+        "seq": record.seq,
+    }
+
+
+def _completed_together(record: Recorded) -> dict[str, Any]:
+    event = record.event
+    assert isinstance(event, e.FilesCompleted)
+    files = [file for _, file in event.files]
+    return {
+        "queued": -len(files),
+        "completed": len(files),
+        "started_at": files[0].started_at,
+        "effort_done": sum(file.effort for file in files),
+        "seq": record.seq,
+    }
 
 
 def _created(record: Recorded) -> dict[str, Any]:
@@ -180,4 +207,8 @@ _CHANGES: dict[type[e.Event], Callable[[Recorded], dict[str, Any]]] = {
     e.FilesRetried: _retried,
     e.BatchChanged: _changed,
     e.BatchCompleted: _completed,
+    e.FilesQueued: _queued_together,
+    e.FilesCompleted: _completed_together,
 }
+#: What changes nothing that is shown of a batch.
+_NO_NEWS: frozenset[type[e.Event]] = frozenset({*e.LIMIT_EVENTS, e.FilesParted})

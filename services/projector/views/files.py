@@ -7,7 +7,7 @@ from services.projector.views.rows import Rows, clean
 from services.projector.views.schema import ddl
 from tanda.contracts import events as e
 from tanda.contracts.codec import encode
-from tanda.contracts.envelope import Recorded
+from tanda.contracts.envelope import Recorded, singly
 from tanda.contracts.http import file_problem
 from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.views import Column, Table, Write
@@ -60,7 +60,7 @@ class Files:
 
     def fold(self, events: Sequence[Recorded]) -> list[Write]:
         rows = Rows(FILES)
-        for record in events:
+        for record in singly(events):
             kind = type(record.event)
             if (change := _CHANGES.get(kind)) is not None:
                 rows.change((record.batch_id, record.file_id), change(record))

@@ -38,7 +38,7 @@ create table files (
     reused boolean not null,
     seq bigint not null,
     primary key (batch_id, file_id)
-) with (fillfactor = 70);
+) with (fillfactor = 45);
 
 -- indexes
 create index files_in_order on files (batch_id, index, first_seq);

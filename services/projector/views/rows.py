@@ -13,13 +13,13 @@ from tanda.contracts.views import Merge, Table, Write, merge
 
 Key = tuple[Any, ...]
 
-#: How the value of a row (``t``) and of a change (``{u}``) become one, in SQL.
+#: How the value of a row (``t``) and of a change become one, in SQL.
 _SQL: dict[Merge, str] = {
-    "set": "{u}.{0}",
-    "add": "t.{0} + {u}.{0}",
-    "first": "coalesce(t.{0}, {u}.{0})",
-    "min": "least(t.{0}, {u}.{0})",
-    "max": "greatest(t.{0}, {u}.{0})",
+    "set": "{value}",
+    "add": "t.{name} + {value}",
+    "first": "coalesce(t.{name}, {value})",
+    "min": "least(t.{name}, {value})",
+    "max": "greatest(t.{name}, {value})",
 }
 
 
@@ -84,22 +84,27 @@ class Rows:
 
     def _change(self, names: tuple[str, ...], keys: list[Key]) -> Write:
         rows = [self._changed[key] for key in keys]
+        values = {name: [row[name] for row in rows] for name in names}
+        same: dict[str, Any] = {}
+        if len(rows) > 1 and not self._upsert:
+            same = {name: each[0] for name, each in values.items() if each.count(each[0]) == len(each)}
+        various = tuple(name for name in names if name not in same)
         columns = [list(column) for column in zip(*keys, strict=True)]
-        columns += [[row[name] for row in rows] for name in names]
-        statement = _upsert if self._upsert else _update
+        columns += [values[name] for name in various]
+        sql = _upsert(self._table, names) if self._upsert else _update(self._table, various, tuple(same))
         return Write(
-            table=self._table.name,
-            names=(*self._table.key, *names),
-            columns=columns,
-            sql=statement(self._table, names),
+            table=self._table.name, names=(*self._table.key, *various), columns=columns, same=same, sql=sql,
             rows=len(rows),
-        )
+        )  # fmt: skip
 
 
 @cache
-def _update(table: Table, names: tuple[str, ...]) -> str:
+def _update(table: Table, names: tuple[str, ...], same: tuple[str, ...]) -> str:
+    first = len(table.key) + len(names) + 1
+    values = {name: f"u.{name}" for name in names}
+    values |= {name: f"${at}::{table.columns[name].type}" for at, name in enumerate(same, first)}
     return (
-        f"update {{schema}}.{table.name} as t set {_assignments(table, names, 'u')} "  # noqa: S608
+        f"update {{schema}}.{table.name} as t set {_assignments(table, values)} "  # noqa: S608
         f"from {_arrays(table, names)} where {' and '.join(f't.{one} = u.{one}' for one in table.key)}"
     )
 
@@ -110,7 +115,8 @@ def _upsert(table: Table, names: tuple[str, ...]) -> str:
     return (
         f"insert into {{schema}}.{table.name} as t ({columns}) "  # noqa: S608 - names from our own tables
         f"select {columns} from {_arrays(table, names)} "
-        f"on conflict ({', '.join(table.key)}) do update set {_assignments(table, names, 'excluded')}"
+        f"on conflict ({', '.join(table.key)}) do update set "
+        f"{_assignments(table, {name: f'excluded.{name}' for name in names})}"
     )
 
 
@@ -135,9 +141,12 @@ def _clear(table: Table) -> str:
     return f"delete from {{schema}}.{table.name} as t using {_arrays(table, ())} where {same}"  # noqa: S608
 
 
-def _assignments(table: Table, names: tuple[str, ...], source: str) -> str:
-    merges = ((name, _SQL[table.columns[name].merge]) for name in names)
-    return ", ".join(f"{name} = {sql.format(name, u=source)}" for name, sql in merges)
+def _assignments(table: Table, values: Mapping[str, str]) -> str:
+    """Each column with the SQL of its new value."""
+    merges = (
+        (name, _SQL[table.columns[name].merge].format(name=name, value=sql)) for name, sql in values.items()
+    )
+    return ", ".join(f"{name} = {merged}" for name, merged in merges)
 
 
 def _arrays(table: Table, names: tuple[str, ...]) -> str:

@@ -106,6 +106,13 @@ class Stats:
                 elif isinstance(event, e.FileCompleted):
                     lasted[tenant, day, event.duration_ms] += 1
                     completed.setdefault((tenant, record.time[:16]), []).append(record.time)
+            elif isinstance(event, e.FilesQueued):
+                moves[tenant, day, "queued", None] += len(event.files)
+                days.change((tenant, day), {"bytes": sum(file.bytes for _, file in event.files)})
+            elif isinstance(event, e.FilesCompleted):
+                moves[tenant, day, "completed", "queued"] += len(event.files)
+                lasted.update((tenant, day, file.duration_ms) for _, file in event.files)
+                completed.setdefault((tenant, record.time[:16]), []).extend([record.time] * len(event.files))
             elif isinstance(event, e.BatchCreated):
                 tenants.change((tenant,), {"batches": 1})
                 days.change((tenant, day), {"batches": 1})

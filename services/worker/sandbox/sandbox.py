@@ -23,7 +23,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
-from types import MappingProxyType
 
 import msgspec
 import structlog
@@ -137,12 +136,12 @@ class Sandbox:
     @property
     def known(self) -> Mapping[str, Known]:
         """Every processor that could be imported, with its version and accepted types."""
-        return MappingProxyType(self._link.ready.known if self._link is not None else {})
+        return self._link.ready.known if self._link is not None else {}
 
     @property
     def unknown(self) -> Mapping[str, str]:
         """Every processor that could not be imported, with the reason."""
-        return MappingProxyType(self._link.ready.unknown if self._link is not None else {})
+        return self._link.ready.unknown if self._link is not None else {}
 
     @property
     def zygote_pid(self) -> int | None:
@@ -150,17 +149,19 @@ class Sandbox:
         return self._link.pid if self._link is not None and self._up.is_set() else None
 
     async def run(self, job: Job) -> Outcome:
-        """Runs one job to its end.
+        """Runs one job to its end."""
+        if job.processor in self._trusted:
+            return self.run_trusted(job)
+        async with self._room:
+            return await self._run_in_child(job, job.limits or self._limits)
 
-        A processor whose class says ``trusted = True`` is called right here, without a child: that is for
-        processors which never look into the content (``noop``), and saves the fork.
+    def run_trusted(self, job: Job) -> Outcome:
+        """The same for a processor whose class says ``trusted = True``: called right here, without a child.
+
+        That is for processors which never look into the content (``noop``), and saves the fork.
         """
         limits = job.limits or self._limits
-        trusted = self._trusted.get(job.processor)
-        if trusted is not None:
-            return judge(child.call(trusted, job, limits), limits)
-        async with self._room:
-            return await self._run_in_child(job, limits)
+        return judge(child.call(self._trusted[job.processor], job, limits), limits)
 
     async def run_many(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Runs all jobs, each in its own child, and gives their outcomes in the same order."""

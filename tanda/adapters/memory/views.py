@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tanda.adapters.views.bodies import batch_body, counts, day_body, file_blobs, file_body
 from tanda.adapters.views.cursors import from_cursor, to_cursor
-from tanda.contracts.envelope import Recorded, singly
+from tanda.contracts.envelope import Recorded
 from tanda.contracts.http import (
     ACTIVE_STATUSES,
     Batch,
@@ -57,7 +57,7 @@ class MemoryTables:
         rows = self.rows[table.name]
         upsert = write.sql is None or write.sql.startswith("insert")
         for values in zip(*write.columns, strict=True):
-            change = dict(zip(write.names, values, strict=True))
+            change = dict(zip(write.names, values, strict=True)) | write.same
             key = tuple(change[name] for name in table.key)
             if key not in rows and upsert:
                 rows[key] = {name: column.default for name, column in table.columns.items()}
@@ -84,7 +84,7 @@ class MemoryViews:
 
     async def position(self) -> int:
         async for chunk in self._log.read(after=self._seq):
-            self._tables.fold(list(singly(chunk)))
+            self._tables.fold(chunk)
             self._seq = chunk[-1].seq
         return self._seq
 

@@ -41,7 +41,7 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
     for _, step in steps:
         arguments += (step.seq, step.event_id, step.seen.seq, step.seen.version)
     for _, one in changes:
-        arguments += one.columns
+        arguments += (*one.columns, *one.same.values())
     try:
         touched = await connection.fetchrow(text, *arguments)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:

@@ -11,6 +11,7 @@ which is at its limit holds up nobody else's files.
 
 import heapq
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 
 import msgspec
 
@@ -199,7 +200,36 @@ class Backlog:
         file.flying, file.since = True, since
         self.flying[batch.tenant, batch.batch_id, file_id] = file
         self.started_by_lane[file.lane] += file.status == "processing"
-        self._count(batch, file, +1)
+        self._count(batch, [file], +1)
+
+    def take_off_together(self, batch: BatchEntry, file_ids: Sequence[str], since: str) -> None:
+        """Takes files of one lane, queued on one track, out of their queue and counts them as in flight."""
+        files = [batch.files[file_id] for file_id in file_ids]
+        track = self._track(files[0])
+        queue = batch.queues[track]
+        before = len(queue)
+        for file_id, file in zip(file_ids, files, strict=True):
+            queue.pop(file_id, None)
+            file.flying, file.since = True, since
+            self.flying[batch.tenant, batch.batch_id, file_id] = file
+        self._shrunk(track, batch, before - len(queue))
+        self._count(batch, files, +1)
+
+    def settle_together(self, batch: BatchEntry, file_ids: Sequence[str]) -> None:
+        """Forgets files of one lane that are settled; where they were is one place for all of them."""
+        files = [batch.files.pop(file_id) for file_id in file_ids]
+        if files[0].flying:
+            for file_id in file_ids:
+                del self.flying[batch.tenant, batch.batch_id, file_id]
+            self._count(batch, files, -1)
+            return
+        track = self._track(files[0])
+        queue = batch.queues.get(track, {})
+        before = len(queue)
+        for file_id in file_ids:
+            queue.pop(file_id, None)
+        if before > len(queue):
+            self._shrunk(track, batch, before - len(queue))
 
     def begin(self, file: FileEntry) -> None:
         """Counts a file in flight as begun."""
@@ -213,7 +243,7 @@ class Backlog:
             file.flying = False
             self.started_by_lane[file.lane] -= file.status == "processing"
             del self.flying[batch.tenant, batch.batch_id, file_id]
-            self._count(batch, file, -1)
+            self._count(batch, [file], -1)
             return
         track = self._track(file)
         queue = batch.queues.get(track)
@@ -283,13 +313,14 @@ class Backlog:
             for file_id in sorted(waiting, key=order.__getitem__):
                 self.line_up(batch, file_id)
 
-    def _count(self, batch: BatchEntry, file: FileEntry, by: int) -> None:
-        """One file more or less in flight; whoever comes to a limit or away from it is moved."""
+    def _count(self, batch: BatchEntry, files: Sequence[FileEntry], by: int) -> None:
+        """Files of one lane more or less in flight; whoever comes to a limit or away from it is moved."""
         was_ready = batch.ready
-        batch.flying += by
-        self.flying_by_lane[file.lane] += by
-        self.flying_by_processor[file.queued.processor] += by
-        self.flying_by_tenant[batch.tenant] += by
+        batch.flying += by * len(files)
+        self.flying_by_lane[files[0].lane] += by * len(files)
+        self.flying_by_tenant[batch.tenant] += by * len(files)
+        for file in files:
+            self.flying_by_processor[file.queued.processor] += by
         if batch.ready != was_ready:
             self.refresh(batch)
         if batch.tenant in self.limits.tenants:
@@ -321,9 +352,9 @@ class Backlog:
         if track in self.turns:
             self.turns[track].remove(batch.tenant, batch.priority, batch.batch_id)
 
-    def _shrunk(self, track: Track, batch: BatchEntry) -> None:
-        """A file has left a queue."""
-        self.queued_by_lane[track[0]] -= 1
+    def _shrunk(self, track: Track, batch: BatchEntry, by: int = 1) -> None:
+        """Files have left a queue."""
+        self.queued_by_lane[track[0]] -= by
         if not batch.queues[track]:
             self._leave(track, batch)
 

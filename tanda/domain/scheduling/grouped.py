@@ -81,10 +81,8 @@ class Grouped:
 
     def completed(self, batch: BatchEntry, group: str) -> None:
         """All of its files are settled."""
-        entry = self._forget(batch, group)
-        for file_id in entry.files if entry else ():
-            self._backlog.take_out(batch, file_id)
-            del batch.files[file_id]
+        if entry := self._forget(batch, group):
+            self._backlog.settle_together(batch, entry.files)
 
     def release(self, batch: BatchEntry, group: str, since: str) -> list[WorkItem]:
         """A group whose turn it is, as one; none where it is to be parted first."""
@@ -92,9 +90,7 @@ class Grouped:
         if self._is_limited(batch, files):
             self.part(batch, group)
             return []
-        for file_id in files:
-            self._backlog.take_out(batch, file_id)
-            self._backlog.take_off(batch, file_id, since)
+        self._backlog.take_off_together(batch, files, since)
         return self.items(batch, group)
 
     def adopt(self, batch: BatchEntry, token: str, since: str) -> None:
