@@ -6,7 +6,6 @@ group, it is parted instead, and each of its files comes again by itself, with a
 
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
 from services.worker.outcomes import Outcomes
@@ -15,9 +14,8 @@ from tanda.contracts import events as e
 from tanda.contracts.envelope import Origin, new_event
 from tanda.contracts.subjects import file_subject
 from tanda.contracts.times import rfc3339
-from tanda.contracts.work import WorkItem
 from tanda.domain.errors import Conflict
-from tanda.domain.file import decide, queued_state
+from tanda.domain.file import completed_at_once
 from tanda.domain.groups import completed
 from tanda.ports import Delivery, Log
 
@@ -57,12 +55,6 @@ class Together:
         for item, command in zip(items, await self._outcomes.of(items), strict=True):
             if not isinstance(command, c.CompleteFile):
                 return e.FilesParted()
-            results.append((item.file_id, _completed(item, command, begun_at)))
+            event = completed_at_once(item.attempt, item.effort, command, begun_at)
+            results.append((item.file_id, event))
         return completed(results) or e.FilesParted()
-
-
-def _completed(item: WorkItem, command: c.CompleteFile, begun_at: str) -> e.FileCompleted:
-    told = msgspec.structs.replace(command, started_at=begun_at)
-    (event,) = decide(queued_state(item.attempt, item.effort), told)
-    assert isinstance(event, e.FileCompleted), "what is completed gets that event"
-    return event

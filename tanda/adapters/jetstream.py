@@ -44,6 +44,7 @@ SINGLES_MAX = 8
 #: Group commits that may be under way at once; JetStream allows 50 open batches.
 GROUPS_IN_FLIGHT_MAX = 4
 READ_CHUNK = 1_000
+READ_BYTES = 8 * 1024**2
 
 # JetStream's error codes
 _STALE = (10071, 10164, 10201)
@@ -281,11 +282,13 @@ class JetStreamLog:
                 return
 
     async def _read_chunk(self, subject: str, after: int) -> tuple[list[Recorded], int]:
-        """Up to ``READ_CHUNK`` events, and how many more there are."""
+        """Up to ``READ_CHUNK`` events or ``READ_BYTES``, and how many more there are."""
         inbox = self._client.new_inbox()
         answer = _ChunkAnswer()
         subscription = await self._client.listen(inbox, answer.take)
-        query = msgspec.json.encode({"seq": after + 1, "batch": READ_CHUNK, "next_by_subj": subject})
+        query = msgspec.json.encode(
+            {"seq": after + 1, "batch": READ_CHUNK, "max_bytes": READ_BYTES, "next_by_subj": subject}
+        )
         try:
             await send(self._client, f"$JS.API.DIRECT.GET.{STREAM}", query, reply=inbox)
             async with asyncio.timeout(self._settings.append_timeout_s):

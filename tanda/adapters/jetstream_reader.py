@@ -30,11 +30,14 @@ from tanda.domain.errors import LogDamaged, Unavailable
 _log = structlog.get_logger("tanda.log")
 
 PULL_EVENTS = 1_000
+#: Of one pull: what waits in the server for a reader that is at work must stay far below what it lets wait.
+PULL_BYTES = 4 * 1024**2
 #: Pulls in flight; the next one is asked for when half of the messages have been handed over.
 PULLS = 2
 PULL_EXPIRES_S = 30
 #: Taken apart in one go, some 3 ms: then whoever else has to do in this process gets a turn.
 TURN_EVENTS = 200
+TURN_BYTES = 256 * 1024
 #: Every second of it, over all readers, was half of what an idle server had to do.
 HEARTBEAT_S = 2
 #: Longer without a heartbeat or a message: the consumer is gone.
@@ -42,6 +45,7 @@ STALL_S = 5.0
 INACTIVE_S = 30
 REOPEN_WAIT_S = 0.1
 _HEARTBEAT = "100"
+_LEFT = "Nats-Pending-Messages"
 #: JetStream's error code.
 _NO_STREAM = 10059
 
@@ -146,6 +150,7 @@ class Follower:
         self._requested += PULL_EVENTS
         body = {
             "batch": PULL_EVENTS,
+            "max_bytes": PULL_BYTES,
             "expires": PULL_EXPIRES_S * 10**9,
             "idle_heartbeat": HEARTBEAT_S * 10**9,
         }
@@ -199,8 +204,12 @@ class Follower:
     def _take(self) -> tuple[list[Recorded], bool]:
         """The next events among what arrived; False where a delivery was lost or a pull was refused."""
         chunk: list[Recorded] = []
+        taken = 0
         for _ in range(min(len(self._arrived), TURN_EVENTS)):
+            if taken > TURN_BYTES:
+                break
             subject, reply, headers, data = self._arrived.popleft()
+            taken += len(data)
             if not reply.startswith("$JS.ACK."):
                 if not self._pull_ended(parse_headers(headers)):
                     return chunk, False
@@ -219,10 +228,11 @@ class Follower:
         return chunk, True
 
     def _pull_ended(self, headers: Mapping[str, str]) -> bool:
-        """Books a pull that ran out (408); False for anything else, which means: open again."""
-        if headers.get("Status") not in ("404", "408"):
+        """Books a pull that ran out, of time (408) or bytes (409 with what it left); False: open again."""
+        status = headers.get("Status")
+        if status not in ("404", "408") and not (status == "409" and _LEFT in headers):
             return False
-        self._requested -= int(headers.get("Nats-Pending-Messages", PULL_EVENTS))
+        self._requested -= int(headers.get(_LEFT, PULL_EVENTS))
         return True
 
 

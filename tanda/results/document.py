@@ -15,7 +15,7 @@ from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_all
 from tanda.domain.errors import LogDamaged, NotFound, WorldFailure
 from tanda.ports import Blobs, Log
-from tanda.results.fold import DocumentFile, DocumentFold, Spooled
+from tanda.results.fold import DocumentFile, DocumentFold
 
 #: Inline results of one build that stay in memory; beyond it they are on disk.
 _SPOOL_BYTES = 8 * 1024**2
@@ -165,8 +165,18 @@ async def written(fold: DocumentFold, blobs: Blobs, spool: Path, tenant: str, ve
     document = await asyncio.to_thread(_Document, spool)
     try:
         await document.write(b'{"metadata":' + encode(_metadata(fold, version)) + b',"archivos_procesados":[')
-        for number, file in enumerate(fold.files()):
-            await _write_entry(document, fold, blobs, file, first=number == 0)
+        before = b"\n"
+        for file in fold.files():
+            head = before + _head(fold.batch_id, file)
+            if isinstance(file.result, BlobRef):
+                await document.write(head)
+                async for piece in _checked(blobs, file.result, fold.batch_id, file.file_id):
+                    await document.write(piece)
+                await document.write(_tail(file))
+            else:
+                result = fold.spooled(file.result) if file.result else b""
+                await document.write(head + (result or b"null") + _tail(file))
+            before = b",\n"
         await document.write(b"]}\n")
         digest = await document.finish()
     except BaseException:
@@ -199,22 +209,14 @@ def _metadata(fold: DocumentFold, version: int) -> _Metadata:
     )
 
 
-async def _write_entry(
-    document: _Document, fold: DocumentFold, blobs: Blobs, file: DocumentFile, *, first: bool
-) -> None:
-    head = encode(
-        _Head(fold.batch_id, file.file_id, file.name, file.index, file.status, file.attempt, file.sha256)
-    )
-    await document.write((b"" if first else b",") + b"\n" + head[:-1] + b',"resultado":')
-    match file.result:
-        case Spooled():
-            await document.write(fold.spooled(file.result) or b"null")
-        case BlobRef():
-            async for piece in _checked(blobs, file.result, fold.batch_id, file.file_id):
-                await document.write(piece)
-        case None:
-            await document.write(b"null")
-    await document.write(b',"error":' + encode(_error(file)) + b"}")
+def _head(batch_id: str, file: DocumentFile) -> bytes:
+    """An entry up to its result."""
+    head = _Head(batch_id, file.file_id, file.name, file.index, file.status, file.attempt, file.sha256)
+    return encode(head)[:-1] + b',"resultado":'
+
+
+def _tail(file: DocumentFile) -> bytes:
+    return b',"error":' + encode(_error(file)) + b"}"
 
 
 def _error(file: DocumentFile) -> _Error | None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from tanda.adapters.memory import MemoryLog
@@ -187,3 +188,15 @@ async def test_a_log_that_went_back_is_not_followed(log: Log, story: Story) -> N
 async def test_an_unknown_subject_has_no_last_event(log: Log, story: Story) -> None:
     assert await log.last(batch_subject(story.tenant, story.batch_id)) is None
     assert await log.get(10**9) is None
+
+
+async def test_a_reader_takes_large_events_a_few_at_a_time(log: Log, story: Story) -> None:
+    """More bytes than the server may have waiting for one reader: all come, in order, read or followed."""
+    before = await log.position()
+    names = [f"{index:03d}-" + "x" * 100_000 for index in range(120)]
+    files = [msgspec.structs.replace(queued(index), name=name) for index, name in enumerate(names)]
+    for start in range(0, len(files), 30):
+        await log.append([story.file(start + at, one) for at, one in enumerate(files[start : start + 30])])
+    for records in (await everything(log, story.all), await followed(log, before, len(files))):
+        mine = [record.event for record in records if record.batch_id == story.batch_id]
+        assert [event.name for event in mine if isinstance(event, e.FileQueued)] == names

@@ -118,17 +118,15 @@ class Accept:
             raise Unavailable("nats", "the batch conflicts with one that cannot be read")
         if state_of(there).sealed:
             return Written(tenant=tenant, batch_id=batch_id, records=there, repeated=True)
-        events = [record.event for record in there]
-        known = {event.index for event in events if isinstance(event, e.FileQueued | e.FileRejected)}
+        told = together((one.file_id, self._first_event(one)) for one in files)
+        missing = _missing(told, [record.event for record in there])
         now = self.now_ms()
-        missing = [(one.file_id, self._first_event(one)) for one in files if one.command.index not in known]
         sealed = _seal_after([one.event for one in there if one.file_id is None], files)
         last = last_of_batch(there)
         tail = new_event(
             batch_subject(tenant, batch_id), sealed, expected_seq=last, time_ms=now, origin=origin
         )
-        portions = _portions(together(missing))
-        records = there + await self._append_chunks(tenant, batch_id, portions, now, origin, tail)
+        records = there + await self._append_chunks(tenant, batch_id, _portions(missing), now, origin, tail)
         return Written(tenant=tenant, batch_id=batch_id, records=records)
 
     def _first_event(self, one: NewFile) -> e.Event:
@@ -356,6 +354,23 @@ class Accept:
                 wait_s *= 2
             else:
                 return list(singly(map(recorded, events, seqs)))
+
+
+def _missing(told: Told, there: Sequence[e.Event]) -> Told:
+    """The first events that an earlier try did not get to, in the groups that it would have made.
+
+    Files are known by their places: an earlier version may have given them other ids.
+    """
+    known = {event.index for event in there if isinstance(event, e.FileQueued | e.FileRejected)}
+    missing: list[tuple[str, e.Event]] = []
+    for token, event in told:
+        if isinstance(event, e.FilesQueued):
+            files = [one for one in event.files if one[1].index not in known]
+            if files:
+                missing.append((token, e.FilesQueued(files=files)))
+        elif isinstance(event, e.FileQueued | e.FileRejected) and event.index not in known:
+            missing.append((token, event))
+    return missing
 
 
 def _portions(events: Told) -> list[Told]:

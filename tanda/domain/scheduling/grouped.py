@@ -82,17 +82,17 @@ class Grouped:
 
     def parted(self, batch: BatchEntry, group: str) -> list[str]:
         """The files of what is no group any more: each is nowhere, and its own subject is empty."""
-        entry = self._forget(batch, group)
-        for file_id in entry.files if entry else ():
+        files = self._forget(batch, group)
+        for file_id in files:
             self._backlog.take_out(batch, file_id)
             file = batch.files[file_id]
             file.group, file.seq = "", 0
-        return entry.files if entry else []
+        return files
 
     def completed(self, batch: BatchEntry, group: str) -> None:
         """All of its files are settled."""
-        if entry := self._forget(batch, group):
-            self._backlog.settle_together(batch, entry.files)
+        if files := self._forget(batch, group):
+            self._backlog.settle_together(batch, files)
 
     def release(self, batch: BatchEntry, group: str, since: str) -> list[WorkItem]:
         """A group whose turn it is, as one; none where it is to be parted first."""
@@ -155,6 +155,8 @@ class Grouped:
             return True
         return any(batch.files[one].queued.processor in limits.processors for one in files)
 
-    def _forget(self, batch: BatchEntry, group: str) -> GroupEntry | None:
+    def _forget(self, batch: BatchEntry, group: str) -> list[str]:
+        """The files that it had."""
         self._backlog.parting.pop((batch.key, group), None)
-        return batch.groups.pop(group, None)
+        entry = batch.groups.pop(group, None)
+        return [one for one in entry.files if one in batch.files] if entry else []

@@ -1,0 +1,1 @@
+export{j as default}from"./parts-tqB6Qw3i.js";

@@ -1,0 +1,1 @@
+export{A as default}from"./parts-tqB6Qw3i.js";

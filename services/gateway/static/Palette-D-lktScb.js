@@ -1,0 +1,1 @@
+export{k as default}from"./parts-tqB6Qw3i.js";

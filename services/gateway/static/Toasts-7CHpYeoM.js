@@ -1,0 +1,1 @@
+export{O as default}from"./parts-tqB6Qw3i.js";

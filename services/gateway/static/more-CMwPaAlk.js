@@ -1,0 +1,1 @@
+import"./parts-tqB6Qw3i.js";

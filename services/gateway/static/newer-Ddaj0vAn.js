@@ -1,0 +1,1 @@
+export{D as lookForNewer}from"./parts-tqB6Qw3i.js";
