@@ -223,13 +223,14 @@ class Backlog:
                 del self.flying[batch.tenant, batch.batch_id, file_id]
             self._count(batch, files, -1)
             return
-        track = self._track(files[0])
-        queue = batch.queues.get(track, {})
-        before = len(queue)
-        for file_id in file_ids:
-            queue.pop(file_id, None)
-        if before > len(queue):
-            self._shrunk(track, batch, before - len(queue))
+        # One track, but where one of their processors got a limit meanwhile.
+        for track in dict.fromkeys(map(self._track, files)):
+            queue = batch.queues.get(track, {})
+            before = len(queue)
+            for file_id in file_ids:
+                queue.pop(file_id, None)
+            if before > len(queue):
+                self._shrunk(track, batch, before - len(queue))
 
     def begin(self, file: FileEntry) -> None:
         """Counts a file in flight as begun."""

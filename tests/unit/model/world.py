@@ -44,8 +44,8 @@ DELIVERIES_MAX = 3
 TENANT = "acme"
 GROUP_FILES = 3
 SMALL_FILES = 2
-QUICK, SLOW = "noop", "table"
-LANES = {QUICK: LANE_QUICK}
+QUICK, ALSO_QUICK, SLOW = "noop", "echo", "table"
+LANES = {QUICK: LANE_QUICK, ALSO_QUICK: LANE_QUICK}
 
 
 def new_scheduler(snapshot: bytes = b"") -> FairScheduler:
@@ -172,9 +172,9 @@ class World:
         for first in indices[::GROUP_FILES]:
             files: list[tuple[str, e.FileQueued]] = []
             for index in range(first, min(first + GROUP_FILES, indices.stop)):
-                (event,) = of_file.decide(
-                    of_file.initial(), queue_file(index, processor=QUICK if quick else SLOW)
-                )
+                # Some groups are of two processors, only one of which may have a limit.
+                processor = SLOW if not quick else ALSO_QUICK if index % 4 == 3 else QUICK
+                (event,) = of_file.decide(of_file.initial(), queue_file(index, processor=processor))
                 assert isinstance(event, e.FileQueued), "what is new is queued"
                 files.append((f"{batch_id}-{index}", event))
             if grouped and len(files) > 1:
