@@ -49,7 +49,7 @@ chaos: install ## the long chaos run: CHAOS_FAULTS faults over CHAOS_FILES files
 sim: install ## the simulation over SEEDS short schedules (100000 by default), a tenth of it long ones, and planted bugs
 	@TANDA_TEST_EXAMPLES=$${SEEDS:-100000} $(BIN)/python -m pytest tests/sim
 	@TANDA_TEST_EXAMPLES=$$(( $${SEEDS:-100000} / 10 )) $(BIN)/python -m pytest \
-	  tests/unit/domain/test_simulation.py tests/unit/domain/test_planted.py
+	  tests/unit/model/test_simulation.py tests/unit/model/test_planted.py
 
 demo-legacy: install ## drive the running stack (or that of TANDA_URL) with one script for each of the five older systems
 	@demo/legacy/run.sh

@@ -16,6 +16,7 @@ from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.domain import batch as batches
 from tanda.domain import file as files
+from tanda.domain.groups import together
 from tanda.ports import Blobs, Log
 
 START_MS = 1_795_000_000_000
@@ -104,6 +105,28 @@ class BatchStory:
             await put(self.blobs, f"t/{self.tenant}/{self.batch_id}/src/{digest(packed)}", packed)
         first = len(self.file_ids) - len(contents)
         await self.each({self.file_ids[first + n]: command for n, command in enumerate(commands)})
+
+    async def upload_together(self, contents: Sequence[bytes], **more: dict[str, Any]) -> None:
+        """Stores files in one object and queues them as a whole upload does: in groups, if they are many.
+
+        ``more`` is what a file has otherwise, by its name without the ending.
+        """
+        packed = b"".join(contents)
+        key = f"t/{self.tenant}/{self.batch_id}/src/{digest(packed)}"
+        await put(self.blobs, key, packed)
+        told: list[tuple[str, e.Event]] = []
+        for index, content in enumerate(contents):
+            source = BlobRef(
+                key=key, offset=sum(map(len, contents[:index])), bytes=len(content), sha256=digest(content)
+            )
+            queued = e.FileQueued(
+                name=f"f{index}.txt", index=index, content_type="text/plain", bytes=len(content),
+                sha256=source.sha256, source=source, processor="noop", effort=1,
+            )  # fmt: skip
+            self.file_ids.append(ids.indexed_file_id(self.batch_id, index))
+            told.append((self.file_ids[-1], msgspec.structs.replace(queued, **more.get(f"f{index}", {}))))
+        for token, event in together(told):
+            await self.log.append([self._new(file_subject(self.tenant, self.batch_id, token), event, 0)])
 
     async def queue_with(self, processor: str, content: bytes, name: str, **options: Any) -> None:
         """Stores and queues one file for a processor."""

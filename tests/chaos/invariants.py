@@ -10,7 +10,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos.reading import Objects, Told, read_log, read_rows
+from tests.chaos.reading import Objects, Told, apart, read_log, read_rows
 from tests.running import Running
 
 #: Sources are archived after the batch is finished, and this much later at most.
@@ -25,6 +25,8 @@ SILENT_MS_MAX = 60_000 + 2 * LEASE_MS
 #: A file by its processor and name, and what came of it: the event and the digest of its result.
 Named = tuple[str | None, str]
 Outcome = tuple[str, str | None]
+#: Batch and token.
+Group = tuple[str, str]
 #: From and to, in milliseconds of the server's clock.
 Span = tuple[int, int]
 
@@ -55,13 +57,15 @@ async def check(
     troubles: Sequence[Span] = (),
     verify_views: bool = True,
 ) -> list[Told]:
-    """Every invariant over the whole log; the events of the log.
+    """Every invariant over the whole log; the events of the log, each of one file.
 
     What the batches ``reference`` gave for a file of some name, the others must have given too.
     ``troubles``: when faults were at work, and nobody could expect progress.
     """
-    events = await read_settled(stack, frozenset(batch_ids := list(batch_ids)))
-    check_contiguous(events)
+    whole = await read_settled(stack, frozenset(batch_ids := list(batch_ids)))
+    check_contiguous(whole)
+    check_groups(whole, frozenset(batch_ids))
+    events = apart(whole)
     by_batch: dict[str, list[Told]] = defaultdict(list)
     for one in events:
         by_batch[one.batch_id].append(one)
@@ -93,7 +97,7 @@ async def read_settled(stack: Running, batch_ids: frozenset[str]) -> list[Told]:
         events.extend(await read_log(stack.facts(), events[-1].seq if events else 0))
         completed: set[str] = set()
         archived: set[str] = set()
-        for one in events:
+        for one in apart(events):
             if one.name == "FileCompleted" and one.batch_id in batch_ids:
                 completed.add(str(one.file_id))
             elif one.name == "SourcesArchived":
@@ -108,6 +112,42 @@ def check_contiguous(events: Sequence[Told]) -> None:
     """The log's positions are 1..N."""
     assert [one.seq for one in events] == list(range(1, len(events) + 1)), "the log has gaps"
     assert len({one.id for one in events}) == len(events), "an event is in the log twice"
+
+
+def check_groups(events: Sequence[Told], finished: frozenset[str]) -> None:
+    """A group is queued, then completed as it was queued or parted, once; its files are in no other group.
+
+    Nobody tells anything of its files in between. In ``finished`` batches each group has its end.
+    """
+    files: dict[Group, list[str]] = {}
+    ended: set[Group] = set()
+    group_of: dict[str, Group] = {}
+    known: set[str] = set()
+    for one in events:
+        if one.group is None:
+            if one.file_id is not None:
+                group = group_of.get(one.file_id)
+                assert group is None or group in ended, f"{one.name} at {one.seq}: {group} is whole"
+                known.add(one.file_id)
+            continue
+        group = (one.batch_id, one.group)
+        assert group not in ended, f"{one.name} at {one.seq}: {group} had its end"
+        if one.name == "FilesQueued":
+            assert group not in files, f"{group} was queued twice, at {one.seq}"
+            files[group] = [file_id for file_id, _ in one.data["files"]]
+            assert len(set(files[group])) == len(files[group]) > 1, f"{group} at {one.seq}"
+            assert known.isdisjoint(files[group]), f"{group} has files that were told before {one.seq}"
+            known.update(files[group])
+            group_of |= dict.fromkeys(files[group], group)
+            continue
+        assert one.name in ("FilesCompleted", "FilesParted"), f"{one.name} of a group"
+        assert group in files, f"{group} was never queued, and {one.name} at {one.seq}"
+        if one.name == "FilesCompleted":
+            completed = [file_id for file_id, _ in one.data["files"]]
+            assert completed == files[group], f"{group} completed other files than it has, at {one.seq}"
+        ended.add(group)
+    endless = {group for group in files.keys() - ended if group[0] in finished}
+    assert not endless, f"groups that were neither completed nor parted: {endless}"
 
 
 def check_files(events: Sequence[Told]) -> None:

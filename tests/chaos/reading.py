@@ -1,7 +1,8 @@
 """The servers as they are: read by their own client libraries alone, with nothing of the product between."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -22,15 +23,35 @@ class Told:
     #: ``FileQueued``.
     name: str
     batch_id: str
-    #: None for an event of the batch itself.
+    #: None for an event of the batch itself, or of a group as a whole.
     file_id: str | None
     data: dict[str, Any]
     #: When the server stored it: clocks of services may be wrong.
     at_ms: int
+    #: ``grp_3``, where a group of files tells it: as a whole, or ``apart`` of one of them.
+    group: str | None = None
+    #: Which of a group's files it is of, from 0.
+    part: int | None = None
+
+
+#: What an event of a group says of each of its files; that a group was parted says nothing of them.
+OF_EACH = {"FilesQueued": "FileQueued", "FilesCompleted": "FileCompleted"}
+
+
+def apart(events: Iterable[Told]) -> list[Told]:
+    """The same with an event for each file where a group was told."""
+    found: list[Told] = []
+    for one in events:
+        if one.group is None:
+            found.append(one)
+        elif one.name in OF_EACH:
+            for part, (file_id, data) in enumerate(one.data["files"]):
+                found.append(replace(one, name=OF_EACH[one.name], file_id=file_id, data=data, part=part))
+    return found
 
 
 async def read_log(facts: dict[str, Any], after: int = 0) -> list[Told]:
-    """Every event of the stream, in its order."""
+    """Every event of the stream, in its order, groups as wholes."""
     client = await nats.connect(facts["nats_url"])
     try:
         stream = client.jetstream()
@@ -60,7 +81,8 @@ def _told(message: Any) -> Told:
         id=headers["ce-id"],
         name=headers["ce-type"].split(".")[1],
         batch_id=batch_id,
-        file_id=None if last == "_" else last,
+        file_id=None if last == "_" or last.startswith("grp_") else last,
+        group=last if last.startswith("grp_") else None,
         data=json.loads(message.data),
         at_ms=int(message.metadata.timestamp.timestamp() * 1000),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
+import msgspec
 import pytest
 
 from tanda.adapters.memory import MemoryBoard, MemoryLease, MemorySignals, MemoryTimers, MemoryWork
@@ -91,6 +92,36 @@ async def test_an_item_is_there_once(ports: Ports, tenant: str, lane: str) -> No
     for one in taken:
         await one.done()
     assert await ports.work.take(lane, 5, 0.2) == []
+
+
+async def test_a_group_is_one_thing(ports: Ports, tenant: str, lane: str) -> None:
+    """Put twice it is there once, among files of their own, under its own name; one delivery has it all."""
+    single, *others = items(tenant, lane, 4)
+    group = [msgspec.structs.replace(one, group="grp_0", seq=7) for one in others]
+    for _ in range(2):
+        await ports.work.put([*group, single])
+    there = [token for of_tenant, _, token in await ports.work.present() if of_tenant == tenant]
+    assert sorted(there) == ["fil_0", "grp_0"]
+    taken = {one.item.group: one for one in await take(ports.work, lane, 2)}
+    assert list(taken["grp_0"].items) == group and taken["grp_0"].item == group[0]
+    assert list(taken[""].items) == [single]
+    await ports.work.put(group)
+    await taken["grp_0"].done()
+    await taken[""].done()
+    assert await ports.work.take(lane, 5, 0.2) == []
+
+
+async def test_a_dropped_batch_has_no_groups(ports: Ports, tenant: str, lane: str) -> None:
+    """Two groups of one batch are two things; both go with it, and another batch's stays."""
+    for batch_id in ("bat_1", "bat_2"):
+        first, second, third = items(tenant, lane, 3, batch_id)
+        groups = [msgspec.structs.replace(one, group="grp_0") for one in (first, second)]
+        await ports.work.put([*groups, msgspec.structs.replace(third, group="grp_1")])
+    await ports.work.drop(tenant, "bat_1")
+    there = [one[1:] for one in await ports.work.present() if one[0] == tenant]
+    assert sorted(there) == [("bat_2", "grp_0"), ("bat_2", "grp_1")]
+    for one in await take(ports.work, lane, 2):
+        await one.done()
 
 
 async def test_nothing_is_taken_that_was_not_asked_for(ports: Ports, tenant: str, lane: str) -> None:

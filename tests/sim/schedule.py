@@ -3,7 +3,7 @@
 The rules are the real ones: the aggregates, ``FairScheduler``, ``SettlingBatch``, the projector's fence. The
 log, the queue and the runners around them are lists and dicts, so that a minute of CPU tells very many
 schedules. A schedule has one to three files and some thirty steps; every event is checked as it is written,
-every release as it is made, and everything when the faults have stopped. ``tests/unit/domain/world.py`` tells
+every release as it is made, and everything when the faults have stopped. ``tests/unit/model/world.py`` tells
 longer ones, with more checks.
 """
 
@@ -11,121 +11,48 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-import msgspec
-
 from services.projector.projector import unseen
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Recorded
+from tanda.contracts.envelope import Recorded, singly
 from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER, TYPE_NAMES
-from tanda.contracts.results import BlobRef, FileError
+from tanda.contracts.subjects import group_token
 from tanda.contracts.times import rfc3339
 from tanda.contracts.views import Checkpoint
-from tanda.contracts.work import LANE_DEFAULT, WorkItem, provider_lane
+from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, WorkItem, bundles, work_token
 from tanda.domain import batch as of_batch
 from tanda.domain import file as of_file
 from tanda.domain.errors import StateForbids
 from tanda.domain.scheduling.due import Due
-from tanda.domain.scheduling.fair import FairScheduler
 from tanda.domain.settling import SettlingBatch, archived_ref
+from tests.sim.given import (
+    AT_ONCE,
+    BUSY,
+    COMPLETE,
+    LANE_OUTSIDE,
+    NO_FILE,
+    OUTSIDE,
+    PROVIDER,
+    QUEUED,
+    QUICK,
+    REJECTED_EARLY,
+    RESULTS,
+    SLOW,
+    START,
+    START_MS,
+    new_scheduler,
+)
+from tests.sim.leader import Key, Leader, Run
 
 STEPS = 30
-START_MS = 1_795_000_000_000
 WINDOW = 2
-CALLS_MAX = 1
 DELIVERIES_MAX = 3
 ATTEMPTS_MAX = 3
 SETTLE_ROUNDS_MAX = 60
 TENANT = "acme"
-PROVIDER = "http-p"
-LANE_OUTSIDE = provider_lane(PROVIDER)
-DIGEST = "0" * 64
-
-BUSY = FileError(code="busy", message="Later.", retryable=True)
-BROKEN = FileError(code="broken", message="Never.")
-RESULTS = BlobRef(key="t/acme/results", bytes=1, sha256=DIGEST)
-START = c.StartFile(worker="w", processor="noop", processor_version="1")
-COMPLETE = c.CompleteFile(
-    processor="noop",
-    processor_version="1",
-    duration_ms=1,
-    result_sha256=DIGEST,
-    result_bytes=2,
-    result=msgspec.Raw(b"{}"),
-)
-REJECTED_EARLY = c.FailFile(error=BROKEN)
-NO_FILE = of_file.initial()
-
-Key = tuple[str, str | None]
-
-
-def _uploads() -> tuple[list[e.Event], list[e.Event]]:
-    """The first events of plain files and of files for the provider, as the aggregate decides them."""
-    made: list[list[e.Event]] = []
-    for processor, options in (("noop", {}), ("http", {"endpoint": "p"})):
-        made.append([])
-        for index in range(3):
-            source = BlobRef(key=f"t/acme/b/src/{index}", bytes=1, sha256=DIGEST)
-            command = c.QueueFile(
-                name="f", index=index, content_type="text/plain", bytes=1, sha256=DIGEST, source=source,
-                processor=processor, options=options,
-            )  # fmt: skip
-            made[-1] += of_file.decide(NO_FILE, command)
-    return made[0], made[1]
-
-
-PLAIN, OUTSIDE = _uploads()
-
-
-class Leader:
-    """A scheduler, what its part of the log says, and what it may therefore release."""
-
-    __slots__ = ("asked_at", "braked", "doomed", "fair", "phases", "statuses")
-
-    def __init__(self, fair: FairScheduler) -> None:
-        self.fair = fair
-        self.phases: dict[str, of_batch.BatchState] = {}
-        self.statuses: dict[Key, e.FileStatus] = {}
-        self.doomed: set[Key] = set()
-        #: Until when the provider wants to be left alone; times of fixed width compare as text.
-        self.braked = ""
-        #: The log's end and the time at its last round: until one of them moves there is nothing new to ask.
-        self.asked_at: tuple[int, int] = (-1, 0)
-
-    def fold(self, records: list[Recorded], through: int) -> None:
-        if through <= self.fair.position:
-            return
-        # The ones before are told again: a reader that reopens may get events twice.
-        for record in records[max(self.fair.position - 2, 0) : through]:
-            if record.seq > self.fair.position:
-                self.note(record)
-            self.fair.apply(record)
-
-    def note(self, record: Recorded) -> None:
-        key = (record.batch_id, record.file_id)
-        status = STATUS_AFTER.get(type(record.event))
-        if status is not None:
-            self.statuses[key] = status
-            self.braked = max(self.braked, getattr(record.event, "braked_until", None) or "")
-            if status == "queued" and self.phases[record.batch_id].phase != "cancelled":
-                self.doomed.discard(key)
-            return
-        state = self.phases.get(record.batch_id) or of_batch.initial()
-        self.phases[record.batch_id] = of_batch.evolve(state, record.event)
-        if type(record.event) is e.BatchCancelled:
-            self.doomed |= {one for one, status in self.statuses.items() if status not in FINAL_STATUSES}
-
-
-class Run:
-    """A runner with a file in its hands, and what it knows of it from its one read."""
-
-    __slots__ = ("item", "key", "seq", "state")
-
-    def __init__(self, item: WorkItem) -> None:
-        self.item = item
-        self.key: Key = (item.batch_id, item.file_id)
-        self.state: of_file.FileState | None = None
-        self.seq = 0
+GROUP = ("b", group_token(0))
+#: How the work on a file or a group ends where nothing goes wrong.
+DONE = 7
 
 
 class Schedule:
@@ -139,11 +66,16 @@ class Schedule:
         self.batch = of_batch.initial()
         self.files: dict[Key, of_file.FileState] = {}
         self.outcomes: set[tuple[Key, int]] = set()
-        self.leaders = [Leader(FairScheduler(providers=(PROVIDER,), provider_limit=CALLS_MAX))]
+        self.leaders = [Leader(new_scheduler())]
+        #: The files of the batch's group as long as it is whole.
+        self.whole: list[str] = []
         self.snapshot = b""
         self.start_ms = 0
         self.lanes = (LANE_DEFAULT,)
-        self.queue: dict[Key, WorkItem] = {}
+        #: By file or group.
+        self.queue: dict[Key, list[WorkItem]] = {}
+        #: What of it somebody has had.
+        self.delivered: set[Key] = set()
         self.runs: list[Run] = []
         self.settling = SettlingBatch(tenant=TENANT, batch_id="b")
         #: Files whose result is in the log.
@@ -168,19 +100,35 @@ class Schedule:
         """Writes an event on top of what is expected there; False where another came first."""
         if expected is not None and self.last.get(key, 0) != expected:
             return False
-        self._must_be_right(event, key)
+        self._group_must_be_right(event, key)
         seq = len(self.records) + 1
         record = Recorded(
             seq=seq, subject="", id=str(seq), type=TYPE_NAMES[type(event)], time=rfc3339(self.now_ms),
             source="/sim", tenant=TENANT, batch_id=key[0], file_id=key[1], event=event,
         )  # fmt: skip
+        for one in singly((record,)):
+            self._must_be_right(one.event, (one.batch_id, one.file_id))
+            if one.file_id is None:
+                self.batch = of_batch.evolve(self.batch, one.event)
+            else:
+                at = (one.batch_id, one.file_id)
+                self.files[at] = of_file.evolve(self.files.get(at, NO_FILE), one.event)
         self.records.append(record)
         self.last[key] = seq
-        if key[1] is None:
-            self.batch = of_batch.evolve(self.batch, event)
-        else:
-            self.files[key] = of_file.evolve(self.files.get(key, NO_FILE), event)
         return True
+
+    def _group_must_be_right(self, event: e.Event, key: Key) -> None:
+        if isinstance(event, e.FilesQueued):
+            assert key not in self.last, "a group twice"
+            self.whole = [file_id for file_id, _ in event.files]
+        elif isinstance(event, e.FilesCompleted):
+            assert [file_id for file_id, _ in event.files] == self.whole, "other files than were queued"
+            self.whole = []
+        elif isinstance(event, e.FilesParted):
+            assert self.whole, "what is no group was parted"
+            self.whole = []
+        else:
+            assert key[1] not in self.whole, f"{event} on a file of a whole group"
 
     def _must_be_right(self, event: e.Event, key: Key) -> None:
         status = STATUS_AFTER.get(type(event))
@@ -202,15 +150,22 @@ class Schedule:
     # -- people
 
     def _upload(self) -> None:
-        bits = self.chance.getrandbits(8)
+        bits = self.chance.getrandbits(12)
         count = 1 + bits % 3
-        of_kind = OUTSIDE if bits & 4 else PLAIN
-        self.lanes = (LANE_OUTSIDE,) if bits & 4 else (LANE_DEFAULT,)
+        of_kind, self.lanes = QUICK, (LANE_QUICK,)
+        if bits & 4:
+            of_kind, self.lanes = OUTSIDE, (LANE_OUTSIDE,)
+        elif bits & 768 == 768:
+            of_kind, self.lanes = SLOW, (LANE_DEFAULT,)
         self.start_ms = self.now_ms + 10_000 if bits & 224 == 224 else 0
         start_at = rfc3339(self.start_ms) if self.start_ms else None
         self._ask(c.CreateBatch(name="b", open=True, start_at=start_at))
-        for index in range(count):
-            self.append(of_kind[index], ("b", f"f{index}"))
+        files = [(f"f{index}", of_kind[index]) for index in range(count)]
+        if bits & 3072 and count > 1:
+            self.append(e.FilesQueued(files=files), GROUP, 0)
+        else:
+            for file_id, event in files:
+                self.append(event, ("b", file_id), 0)
         if bits & 24:
             self._ask(c.SealBatch(total=count))
 
@@ -240,7 +195,7 @@ class Schedule:
         if again and self._ask(c.RetryFiles(file_ids=[str(key[1]) for key in again])):
             for key in again:
                 (event,) = of_file.decide(self.files[key], c.RequeueFile(forced=True))
-                self.append(event, key)
+                self.append(event, key, self.last.get(key, 0))
 
     def limit(self, pick: int) -> None:
         self.append(e.LimitsChanged(tenants={TENANT: 1 + pick % 3}), ("limits", None))
@@ -257,29 +212,27 @@ class Schedule:
         leader.fold(self.records, through)
         fair = leader.fair
         for _, batch_id in fair.withdrawn():
-            self.queue = {key: item for key, item in self.queue.items() if key[0] != batch_id}
+            for key in [key for key in self.queue if key[0] == batch_id]:
+                self._forget(key)
+        for one in fair.partings(self.now_ms):
+            if not self.append(e.FilesParted(), (one.batch_id, one.group), one.seq):
+                assert fair.position < len(self.records), "a group that cannot be parted"
         for lane in self.lanes:
             most = fair.allowed(lane)
             room = (WINDOW if most is None else most) - fair.in_flight(lane)
             items = fair.release(self.now_ms, room, lane)
-            assert len(items) <= max(room, 0), "more than there is room for"
+            released = bundles(items)
+            assert not items or len(items) - len(released[-1]) < room, "more than there is room for"
             if items and (limit := fair.limits.tenants.get(TENANT)):
                 assert fair.in_flight_of(tenant=TENANT) <= limit, "released beyond the tenant's limit"
             if items and lane == LANE_OUTSIDE:
                 assert leader.braked <= rfc3339(self.now_ms), "released under a brake"
-            for item in items:
-                self._may_run(leader, (item.batch_id, item.file_id))
-                if pick & 24:
-                    self.queue.setdefault((item.batch_id, item.file_id), item)
+            for bundle in released:
+                leader.may_run(bundle, self.now_ms, self.start_ms)
+            if pick & 24:
+                self._put(released)
         for due in fair.due(self.now_ms):
             self._do(due, leader)
-
-    def _may_run(self, leader: Leader, key: Key) -> None:
-        state = leader.phases[key[0]]
-        assert state.phase == "sealed", f"released in phase {state.phase}"
-        assert leader.statuses[key] == "queued", f"released: {leader.statuses[key]}"
-        assert key not in leader.doomed, "released after a cancel"
-        assert self.now_ms >= self.start_ms, "released before its start"
 
     def _do(self, due: Due, leader: Leader) -> None:
         assert due.file_id is not None and due.state is not None
@@ -293,8 +246,15 @@ class Schedule:
             assert leader.fair.position < len(self.records), "a conflict that reading on would not settle"
 
     def sweep(self, _pick: int) -> None:
-        for item in self.leaders[0].fair.outstanding(self.now_ms, 5_000):
-            self.queue.setdefault((item.batch_id, item.file_id), item)
+        self._put(bundles(self.leaders[0].fair.outstanding(self.now_ms, 5_000)))
+
+    def _put(self, released: list[list[WorkItem]]) -> None:
+        for bundle in released:
+            self.queue.setdefault((bundle[0].batch_id, work_token(bundle[0])), bundle)
+
+    def _forget(self, key: Key) -> None:
+        self.queue.pop(key, None)
+        self.delivered.discard(key)
 
     def second(self, pick: int) -> None:
         """Another worker leads as well: the first one does not know yet that its lease is gone."""
@@ -314,10 +274,8 @@ class Schedule:
         self.leaders = [self._restored()]
 
     def _restored(self) -> Leader:
-        new = FairScheduler(providers=(PROVIDER,), provider_limit=CALLS_MAX)
-        if self.snapshot:
-            new = FairScheduler.restore(self.snapshot, None, (PROVIDER,), CALLS_MAX)
-            assert new.dump() == self.snapshot, "a snapshot that changes on its way"
+        new = new_scheduler(self.snapshot)
+        assert not self.snapshot or new.dump() == self.snapshot, "a snapshot that changes on its way"
         leader = Leader(new)
         for record in self.records[: new.position]:
             leader.note(record)
@@ -329,7 +287,13 @@ class Schedule:
         """A delivery, perhaps of what another runner holds."""
         if self.queue and len(self.runs) < 3:
             keys = list(self.queue)
-            self.runs.append(Run(self.queue[keys[pick % len(keys)]]))
+            self._take(keys[pick % len(keys)])
+
+    def _take(self, key: Key) -> Run:
+        run = Run(key, self.queue[key], key not in self.delivered)
+        self.delivered.add(key)
+        self.runs.append(run)
+        return run
 
     def work(self, pick: int) -> None:
         if self.runs:
@@ -340,7 +304,13 @@ class Schedule:
                 self._finish(run, pick >> 4)
 
     def _begin(self, run: Run) -> None:
-        run.state, run.seq = self.files[run.key], self.last[run.key]
+        if run.item.group:
+            run.state, run.seq = QUEUED, run.item.seq
+            if not run.is_first:
+                self.append(e.FilesParted(), run.key, run.seq)
+                self._end(run)
+            return
+        run.state, run.seq = self.files[run.key], self.last.get(run.key, 0)
         if run.state.status not in ("queued", "processing") or run.state.attempt != run.item.attempt:
             self._end(run)
         elif run.state.deliveries >= DELIVERIES_MAX:
@@ -351,18 +321,29 @@ class Schedule:
 
     def _finish(self, run: Run, pick: int) -> None:
         how = pick & 7
+        if run.item.group:
+            self._finish_group(run, completes=how > 2)
+            self._end(run, ack_lost=how == 3)
+            return
         command: c.Command = COMPLETE
         if how == 0:
             command = REJECTED_EARLY
         elif how in (1, 4):
             command = c.AwaitFile(token_sha256="", deadline=rfc3339(self.now_ms + 20_000))
-        elif how == 2:
+        elif how in (2, 5):
             assert run.state is not None
             later = rfc3339(self.now_ms + 5_000) if run.state.attempt < ATTEMPTS_MAX else None
             braked = rfc3339(self.now_ms + 7_000) if pick & 8 else None
             command = c.FailFile(error=BUSY, retry_at=later, provider=PROVIDER, braked_until=braked)
         self._write(run, command)
         self._end(run, ack_lost=how == 3)
+
+    def _finish_group(self, run: Run, *, completes: bool) -> None:
+        """On top of what was released; another event that came first stands."""
+        event: e.Event = e.FilesParted()
+        if completes:
+            event = e.FilesCompleted(files=[(item.file_id, AT_ONCE) for item in run.items])
+        self.append(event, run.key, run.seq)
 
     def _write(self, run: Run, command: c.Command) -> bool:
         assert run.state is not None
@@ -375,7 +356,7 @@ class Schedule:
     def _end(self, run: Run, *, ack_lost: bool = False) -> None:
         self.runs.remove(run)
         if not ack_lost:
-            self.queue.pop(run.key, None)
+            self._forget(run.key)
 
     def runner_dies(self, pick: int) -> None:
         if self.runs:
@@ -383,6 +364,7 @@ class Schedule:
 
     def queue_forgets(self, _pick: int) -> None:
         self.queue.clear()
+        self.delivered.clear()
 
     # -- storage and projector
 
@@ -415,7 +397,7 @@ class Schedule:
         fresh = unseen(chunk, self.checkpoint) if chunk else []
         if not fresh or pick & 14 == 14:
             return
-        for record in fresh:
+        for record in singly(fresh):
             status = STATUS_AFTER.get(type(record.event))
             if status is not None:
                 previous: e.FileStatus | None = getattr(record.event, "previous", None)
@@ -441,12 +423,10 @@ class Schedule:
             self.schedule(8)
             self.sweep(0)
             while self.queue:
-                run = Run(next(iter(self.queue.values())))
-                self.runs.append(run)
+                run = self._take(next(iter(self.queue)))
                 self._begin(run)
                 if run in self.runs:
-                    self._write(run, COMPLETE)
-                    self._end(run)
+                    self._finish(run, DONE)
             self.settle_storage(0)
             self.settle_storage(0)
             self.settle_storage(0)

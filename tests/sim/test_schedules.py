@@ -18,6 +18,7 @@ from tanda.domain import batch as of_batch
 from tanda.domain import file as of_file
 from tanda.domain.scheduling import fair
 from tanda.domain.scheduling.backlog import Backlog
+from tanda.domain.scheduling.grouped import Grouped
 from tanda.domain.settling import SettlingBatch
 from tests.sim import schedule
 from tests.sim.schedule import Schedule, tell
@@ -70,7 +71,7 @@ def test_the_schedules_are_not_trivial() -> None:
 REACHED = (
     "BatchPaused", "BatchResumed", "BatchCancelled", "FilesRetried", "BatchCompleted", "FileStarted",
     "FileWaiting", "FileCompleted", "FileAttemptFailed", "FileFailed", "FileCancelled", "SourcesArchived",
-    "LimitsChanged",
+    "LimitsChanged", "FilesQueued", "FilesCompleted", "FilesParted",
 )  # fmt: skip
 
 
@@ -112,6 +113,18 @@ def _acks_first(original: Original) -> Original:
         return original(world, run, command)
 
     return write
+
+
+def _parts_nothing(_original: Original) -> Original:
+    return lambda *_args: []
+
+
+def _only_the_first(original: Original) -> Original:
+    return lambda *args: original(*args)[:1]
+
+
+def _no_limits(_original: Original) -> Original:
+    return lambda *_args: False
 
 
 def _skips_failed_attempts(original: Original) -> Original:
@@ -176,6 +189,14 @@ BUGS: list[tuple[str, Any, str, Plant]] = [
     ("an acknowledgement before the event", Schedule, "_write", _acks_first),
     ("a file's fold passes over failed attempts", of_file, "evolve", _skips_failed_attempts),
     ("a batch is completed before its files are", of_batch, "decide", _completes_early),
+    ("the scheduler skips queued groups", fair.FairScheduler, "apply", passes_over(e.FilesQueued)),
+    ("the scheduler skips completed groups", fair.FairScheduler, "apply", passes_over(e.FilesCompleted)),
+    ("the scheduler skips parted groups", fair.FairScheduler, "apply", passes_over(e.FilesParted)),
+    ("groups are never parted", Grouped, "partings", _parts_nothing),
+    ("a cancel parts no group", Grouped, "doom", never),
+    ("a limit parts no group", Grouped, "_is_limited", _no_limits),
+    ("a part of a group is released", Grouped, "items", _only_the_first),
+    ("storage passes over completed groups", SettlingBatch, "apply", passes_over(e.FilesCompleted)),
     ("the scheduler ignores pauses", fair.FairScheduler, "apply", passes_over(e.BatchPaused)),
     ("the scheduler ignores resumes", fair.FairScheduler, "apply", passes_over(e.BatchResumed)),
     ("the scheduler ignores cancels", fair.FairScheduler, "apply", passes_over(e.BatchCancelled)),

@@ -223,13 +223,14 @@ class Backlog:
                 del self.flying[batch.tenant, batch.batch_id, file_id]
             self._count(batch, files, -1)
             return
-        track = self._track(files[0])
-        queue = batch.queues.get(track, {})
-        before = len(queue)
-        for file_id in file_ids:
-            queue.pop(file_id, None)
-        if before > len(queue):
-            self._shrunk(track, batch, before - len(queue))
+        # One track, but where one of their processors got a limit meanwhile.
+        for track in dict.fromkeys(map(self._track, files)):
+            queue = batch.queues.get(track, {})
+            before = len(queue)
+            for file_id in file_ids:
+                queue.pop(file_id, None)
+            if before > len(queue):
+                self._shrunk(track, batch, before - len(queue))
 
     def begin(self, file: FileEntry) -> None:
         """Counts a file in flight as begun."""
@@ -457,7 +458,7 @@ class Backlog:
         for file_id, file in batch.files.items():
             if file.flying:
                 self.take_off(batch, file_id, file.since)
-            elif file.doomed or file.status != "queued":
+            elif not file.group and (file.doomed or file.status != "queued"):
                 self.set_alarm(batch, file_id, file.alarm_ms)
 
 

@@ -27,7 +27,7 @@ import msgspec
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.times import epoch_ms, rfc3339
-from tanda.contracts.work import LANE_DEFAULT, LANE_SMALL, Timer, WorkItem, lane_provider, provider_lane
+from tanda.contracts.work import LANE_DEFAULT, Timer, WorkItem, lane_provider, provider_lane
 from tanda.domain.scheduling.backlog import (
     Backlog,
     BatchEntry,
@@ -378,7 +378,7 @@ class FairScheduler:
     def _files_parted(self, record: Recorded, event: e.FilesParted) -> None:
         if batch := self._find_batch(record):
             for file_id in self._grouped.parted(batch, str(record.file_id)):
-                if batch.cancelled:
+                if batch.files[file_id].doomed:
                     self._doom(batch, file_id)
                 else:
                     self._backlog.line_up(batch, file_id)
@@ -401,17 +401,8 @@ class FairScheduler:
         if batch := self._find_batch(record):
             batch.sealed = True
             if len(batch.files) <= self._small_files:
-                self._hurry(batch)
+                self._grouped.hurry(batch)
             self._backlog.refresh(batch)
-
-    def _hurry(self, batch: BatchEntry) -> None:
-        """A small batch does not wait for what was released of large ones. A provider's lane stays."""
-        for file_id, file in batch.files.items():
-            alone = not file.group and not file.doomed
-            if file.status == "queued" and alone and lane_provider(file.lane) is None:
-                self._backlog.take_out(batch, file_id)
-                file.lane = LANE_SMALL
-                self._backlog.line_up(batch, file_id)
 
     def _batch_paused(self, record: Recorded, event: e.BatchPaused) -> None:
         if batch := self._find_batch(record):
@@ -434,7 +425,7 @@ class FairScheduler:
             batch.cancelled, batch.paused = True, False
             self._withdrawn[batch.key] = None
             for group in batch.groups:
-                self._grouped.part(batch, group)
+                self._grouped.doom(batch, group)
             for file_id, file in batch.files.items():
                 if file.status != "processing" and not file.group:
                     self._backlog.take_out(batch, file_id)

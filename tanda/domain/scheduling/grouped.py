@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from tanda.contracts import events as e
-from tanda.contracts.work import LANE_QUICK, WorkItem
+from tanda.contracts.work import LANE_QUICK, LANE_SMALL, WorkItem, lane_provider
 from tanda.domain.scheduling.backlog import (
     Backlog,
     BatchEntry,
@@ -46,7 +46,9 @@ class Grouped:
         for queued, file_id, lane in files:
             entry.files.append(file_id)
             batch.files[file_id] = FileEntry(queued, seq, 0, lane, group=group)
-        if batch.cancelled or any(batch.files[one].lane != LANE_QUICK for one in entry.files):
+        if batch.cancelled:
+            self.doom(batch, group)
+        elif any(batch.files[one].lane != LANE_QUICK for one in entry.files):
             self.part(batch, group)
         else:
             for file_id in entry.files:
@@ -60,6 +62,14 @@ class Grouped:
             self._backlog.parting[batch.key, group] = 0
         for file_id in entry.files:
             self._backlog.take_out(batch, file_id)
+
+    def doom(self, batch: BatchEntry, group: str) -> None:
+        """Its batch is cancelled: each of its files is to be as well once it is by itself, also if something
+        else of the batch is retried before that.
+        """
+        self.part(batch, group)
+        for file_id in batch.groups[group].files:
+            batch.files[file_id].doomed = True
 
     def partings(self, now_ms: int) -> list[Parting]:
         """The groups that are to be parted now."""
@@ -92,6 +102,20 @@ class Grouped:
             return []
         self._backlog.take_off_together(batch, files, since)
         return self.items(batch, group)
+
+    def hurry(self, batch: BatchEntry) -> None:
+        """A small batch does not wait for what was released of large ones. A provider's lane stays, and
+        so does a group that goes as one.
+        """
+        for file_id, file in batch.files.items():
+            if file.status != "queued" or file.doomed or lane_provider(file.lane) is not None:
+                continue
+            if not file.group:
+                self._backlog.take_out(batch, file_id)
+                file.lane = LANE_SMALL
+                self._backlog.line_up(batch, file_id)
+            elif batch.groups[file.group].parting:
+                file.lane = LANE_SMALL
 
     def adopt(self, batch: BatchEntry, token: str, since: str) -> None:
         """Counts a file, or a group that may be worked on as one, as in flight."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from tests.chaos.reading import read_log
+from tests.chaos.reading import apart, read_log
 from tests.provider import Answer, Seen
 from tests.running import Running, post_batch
 
@@ -85,7 +85,7 @@ async def done(stack: Running, batch_id: str, verb: str) -> None:
 async def starts(stack: Running, batch_id: str) -> list[int]:
     """The positions at which files of this batch began, or began and ended at once."""
     names = ("FileStarted", "FileCompleted")
-    events = await read_log(stack.facts())
+    events = apart(await read_log(stack.facts()))
     return [one.seq for one in events if one.batch_id == batch_id and one.name in names]
 
 

@@ -17,9 +17,10 @@ from tanda.domain import batch as of_batch
 from tanda.domain import file as of_file
 from tanda.domain.scheduling import fair
 from tanda.domain.scheduling.backlog import Backlog
+from tanda.domain.scheduling.grouped import Grouped
 from tests.unit.domain.folding import FoldedLog
-from tests.unit.domain.test_simulation import simulate
-from tests.unit.domain.world import World
+from tests.unit.model.test_simulation import simulate
+from tests.unit.model.world import World
 
 FOUND_WITHIN = 2_000
 STEPS = 120
@@ -96,6 +97,27 @@ def _lost_checkpoint(original: Original) -> Original:
     return fall_back
 
 
+def _parts_nothing(_original: Original) -> Original:
+    return lambda *_args: []
+
+
+def _only_the_first(original: Original) -> Original:
+    return lambda *args: original(*args)[:1]
+
+
+def _no_limits(_original: Original) -> Original:
+    return lambda *_args: False
+
+
+def _no_expected_of_groups(original: Original) -> Original:
+    def append(log: Any, event: Any, batch_id: str, token: str | None = None, **more: Any) -> Any:
+        if isinstance(event, e.FilesCompleted | e.FilesParted):
+            more["expected"] = None
+        return original(log, event, batch_id, token, **more)
+
+    return append
+
+
 #: The bug, where it is, what it is made of.
 BUGS: list[tuple[str, Any, str, Plant]] = [
     ("the log checks no position", FoldedLog, "append", _no_expected),
@@ -118,6 +140,16 @@ BUGS: list[tuple[str, Any, str, Plant]] = [
     ("lost work is not put back", World, "sweep", never),
     ("a snapshot's position is wrong", World, "fall_back", _lost_checkpoint),
     ("a batch is completed before its files are", of_batch, "decide", _completes_early),
+    ("the scheduler skips queued groups", fair.FairScheduler, "apply", _ignores(e.FilesQueued)),
+    ("the scheduler skips completed groups", fair.FairScheduler, "apply", _ignores(e.FilesCompleted)),
+    ("the scheduler skips parted groups", fair.FairScheduler, "apply", _ignores(e.FilesParted)),
+    ("the log checks no position of a group", FoldedLog, "append", _no_expected_of_groups),
+    ("groups are never parted", Grouped, "partings", _parts_nothing),
+    ("a cancel parts no group", Grouped, "doom", never),
+    ("a cancelled group is forgotten by a retry", Grouped, "doom", lambda _: Grouped.part),
+    ("a limit parts no group", Grouped, "_is_limited", _no_limits),
+    ("a part of a group is released", Grouped, "items", _only_the_first),
+    ("a group's files are members for ever", Grouped, "_forget", never),
 ]
 
 

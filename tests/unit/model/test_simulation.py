@@ -11,7 +11,7 @@ import pytest
 
 from tanda.contracts import commands as c
 from tests.unit.domain.profile import CHOSEN
-from tests.unit.domain.world import World
+from tests.unit.model.world import QUICK, TENANT, World
 
 STEPS = 200
 SEEDS = int(CHOSEN) if CHOSEN else 600
@@ -24,11 +24,19 @@ Act = Callable[[World, random.Random], None]
 def _upload(world: World, chance: random.Random) -> None:
     if len(world.truth.live()) < 12:
         world.upload(
-            chance.randint(1, 6),
+            chance.randint(1, 8),
             sealed=chance.random() < 0.7,
             poisoned=chance.random() < 0.2,
             start_in_ms=chance.choice([0, 0, 0, 15_000]),
+            grouped=chance.random() < 0.6,
+            quick=chance.random() < 0.7,
         )
+
+
+def _upload_more(world: World, chance: random.Random) -> None:
+    if len(world.truth.live()) < 12:
+        grouped, quick = chance.random() < 0.8, chance.random() < 0.7
+        world.batch(chance.random(), lambda name: world.upload_more(name, grouped=grouped, quick=quick))
 
 
 def _ask(command: c.Command) -> Act:
@@ -40,7 +48,21 @@ def _seal(world: World, chance: random.Random) -> None:
 
 
 def _retry(world: World, chance: random.Random) -> None:
-    world.batch(chance.random(), world.retry)
+    completed = chance.random() < 0.15
+    world.batch(chance.random(), lambda name: world.retry(name, completed=completed))
+
+
+def _limit(world: World, chance: random.Random) -> None:
+    limit = chance.choice([None, 1, 2, 5])
+    match chance.randrange(4):
+        case 0:
+            world.limit_all(tenants={TENANT: limit})
+        case 1:
+            world.limit_all(processors={QUICK: limit})
+        case 2:
+            world.limit_all(tenants={TENANT: None}, processors={QUICK: None})
+        case _:
+            world.batch(chance.random(), lambda name: world.limit(name, limit))
 
 
 def _complete(world: World, chance: random.Random) -> None:
@@ -77,11 +99,13 @@ def _wait(world: World, chance: random.Random) -> None:
 #: What happens, and how often.
 ACTS: dict[str, tuple[Act, int]] = {
     "upload": (_upload, 8),
+    "more of an upload": (_upload_more, 2),
     "seal": (_seal, 6),
     "pause": (_ask(c.PauseBatch()), 4),
     "resume": (_ask(c.ResumeBatch()), 8),
     "cancel": (_ask(c.CancelBatch()), 3),
     "retry": (_retry, 12),
+    "a limit": (_limit, 3),
     "complete": (_complete, 5),
     "schedule": (_schedule, 20),
     "sweep": (lambda world, _: world.sweep(), 5),
@@ -90,9 +114,10 @@ ACTS: dict[str, tuple[Act, int]] = {
     "wait": (_wait, 8),
     "a runner dies": (_runner_dies, 3),
     "the queue gives out twice": (lambda world, chance: world.take(chance.randrange(1_000), removes=True), 1),
-    "the queue forgets": (lambda world, _: world.queue.clear(), 1),
+    "the queue forgets": (lambda world, _: world.forget_all(), 1),
     "a snapshot": (lambda world, _: world.keep(), 3),
     "the scheduler dies": (lambda world, _: world.fall_back(), 2),
+    "another scheduler leads": (lambda world, _: world.second(), 2),
 }
 
 
@@ -134,5 +159,6 @@ def test_the_stories_reach_everything() -> None:
 
 REACHED = (
     "BatchPaused", "BatchResumed", "BatchCancelled", "FilesRetried", "BatchCompleted", "FileStarted",
-    "FileWaiting", "FileCompleted", "FileAttemptFailed", "FileFailed", "FileCancelled",
+    "FileWaiting", "FileCompleted", "FileAttemptFailed", "FileFailed", "FileCancelled", "FilesQueued",
+    "FilesCompleted", "FilesParted", "LimitsChanged", "BatchChanged",
 )  # fmt: skip

@@ -5,9 +5,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tanda.contracts import commands as c
 from tests.unit.domain.profile import examples
-from tests.unit.domain.world import World
+from tests.unit.model.world import QUICK, TENANT, World
 
 PICK = st.integers(0, 1_000)
+LIMIT = st.sampled_from([None, None, 1, 2, 5])
 
 
 class ModelLife(RuleBasedStateMachine):
@@ -24,13 +25,24 @@ class ModelLife(RuleBasedStateMachine):
     # -- people
 
     @rule(
-        count=st.integers(1, 6),
+        count=st.integers(1, 8),
         sealed=st.sampled_from([True, True, False]),
         poisoned=st.booleans(),
         start_in_ms=st.sampled_from([0, 0, 0, 15_000]),
+        grouped=st.booleans(),
+        quick=st.booleans(),
     )
-    def upload(self, count: int, sealed: bool, poisoned: bool, start_in_ms: int) -> None:
-        self.world.upload(count, sealed=sealed, poisoned=poisoned, start_in_ms=start_in_ms)
+    def upload(
+        self, count: int, sealed: bool, poisoned: bool, start_in_ms: int, grouped: bool, quick: bool
+    ) -> None:
+        self.world.upload(
+            count, sealed=sealed, poisoned=poisoned, start_in_ms=start_in_ms, grouped=grouped, quick=quick
+        )
+
+    @precondition(lambda self: self.world.truth.batches)
+    @rule(pick=PICK, grouped=st.booleans(), quick=st.booleans())
+    def upload_more(self, pick: int, grouped: bool, quick: bool) -> None:
+        self.world.upload_more(self._batch(pick), grouped=grouped, quick=quick)
 
     @precondition(lambda self: self.world.truth.batches)
     @rule(
@@ -46,9 +58,22 @@ class ModelLife(RuleBasedStateMachine):
         self.world.seal(self._batch(pick))
 
     @precondition(lambda self: self.world.truth.batches)
-    @rule(pick=PICK)
-    def retry(self, pick: int) -> None:
-        self.world.retry(self._batch(pick))
+    @rule(pick=PICK, completed=st.booleans())
+    def retry(self, pick: int, completed: bool) -> None:
+        self.world.retry(self._batch(pick), completed=completed)
+
+    @precondition(lambda self: self.world.truth.batches)
+    @rule(pick=PICK, limit=LIMIT)
+    def limit(self, pick: int, limit: int | None) -> None:
+        self.world.limit(self._batch(pick), limit)
+
+    @rule(limit=LIMIT)
+    def limit_tenant(self, limit: int | None) -> None:
+        self.world.limit_all(tenants={TENANT: limit})
+
+    @rule(limit=LIMIT)
+    def limit_processor(self, limit: int | None) -> None:
+        self.world.limit_all(processors={QUICK: limit})
 
     # -- services
 
@@ -99,7 +124,7 @@ class ModelLife(RuleBasedStateMachine):
 
     @rule()
     def queue_forgets_all(self) -> None:
-        self.world.queue.clear()
+        self.world.forget_all()
 
     @rule()
     def snapshot(self) -> None:
@@ -108,6 +133,10 @@ class ModelLife(RuleBasedStateMachine):
     @rule()
     def scheduler_dies(self) -> None:
         self.world.fall_back()
+
+    @rule()
+    def another_scheduler_leads(self) -> None:
+        self.world.second()
 
     # -- what must hold
 

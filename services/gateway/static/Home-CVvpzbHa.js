@@ -1,0 +1,1 @@
+export{t as default}from"./first-YvdyW2UX.js";

@@ -1,0 +1,1 @@
+export{k as default}from"./parts-RleKp2D2.js";

@@ -1,0 +1,1 @@
+export{T as default}from"./parts-RleKp2D2.js";

@@ -1,0 +1,1 @@
+export{N as activeBatches,P as activePercent,F as announce,I as showInTab}from"./parts-RleKp2D2.js";

@@ -1,0 +1,1 @@
+import"./parts-RleKp2D2.js";

@@ -1,0 +1,1 @@
+export{D as lookForNewer}from"./parts-RleKp2D2.js";

@@ -1,0 +1,83 @@
+"""Groups of files in the scheduler: what the model test finds only after long stories."""
+
+from tanda.contracts import events as e
+from tanda.contracts.subjects import group_token
+from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, LANE_SMALL
+from tanda.domain.scheduling.fair import FairScheduler
+from tests.unit.domain.folding import FoldedLog, complete_at_once, file_queued
+
+GROUP = group_token(0)
+LANES = {"noop": LANE_QUICK, "echo": LANE_QUICK}
+NOW_MS = 1_795_000_100_000
+Files = list[tuple[str, e.FileQueued]]
+
+
+def grouped(log: FoldedLog, *processors: str, batch_id: str = "b1") -> Files:
+    """A sealed batch whose files, one for each processor, are a group."""
+    files = [(f"f{at}", file_queued(at, processor=processor)) for at, processor in enumerate(processors)]
+    log.append(e.BatchCreated(name=batch_id), batch_id)
+    log.append(e.FilesQueued(files=files), batch_id, GROUP, expected=0)
+    log.append(e.BatchSealed(total=len(files)), batch_id)
+    return files
+
+
+def complete(log: FoldedLog, files: Files) -> None:
+    done = [(file_id, complete_at_once(queued, "2026-11-18T10:00:00.000Z")) for file_id, queued in files]
+    log.append(e.FilesCompleted(files=done), "b1", GROUP)
+
+
+def released(fair: FairScheduler, lane: str, room: int = 100) -> list[str]:
+    return [item.file_id for item in fair.release(NOW_MS, room, lane)]
+
+
+def test_a_group_on_two_tracks_is_completed() -> None:
+    """One of its processors got a limit while it was out: its files wait on two tracks, all are settled."""
+    log, fair = FoldedLog(), FairScheduler(LANES)
+    files = grouped(log, "noop", "echo", "noop")
+    fair.apply_many(log.records)
+    assert released(fair, LANE_QUICK) == ["f0", "f1", "f2"]
+    log.append(e.BatchPaused(), "b1")
+    log.append(e.LimitsChanged(processors={"noop": 1}), "limits")
+    complete(log, files)
+    log.append(e.BatchResumed(), "b1")
+    fair.apply_many(log.records)
+    assert (fair.unreleased(), fair.in_flight(), released(fair, LANE_QUICK)) == (0, 0, [])
+
+
+def test_a_group_whose_batch_is_cancelled_is_cancelled_in_spite_of_a_retry() -> None:
+    """Parted after something else was retried, its files are due to be cancelled and are not released."""
+    log, fair = FoldedLog(), FairScheduler(LANES)
+    grouped(log, "noop", "noop")
+    log.append(e.BatchCancelled(), "b1")
+    log.append(e.FilesRetried(file_ids=["f9"]), "b1")
+    log.append(e.FilesParted(), "b1", GROUP)
+    fair.apply_many(log.records)
+    assert released(fair, LANE_QUICK) == []
+    assert [(one.kind, one.file_id, one.seq) for one in fair.due(NOW_MS)] == [
+        ("cancel", "f0", 0),
+        ("cancel", "f1", 0),
+    ]
+
+
+def test_nothing_is_due_of_a_file_whose_group_is_whole() -> None:
+    """Also after a restart: until it is parted nobody may write an event of its own."""
+    log, fair = FoldedLog(), FairScheduler(LANES)
+    grouped(log, "noop", "noop")
+    log.append(e.BatchCancelled(), "b1")
+    fair.apply_many(log.records)
+    again = FairScheduler.restore(fair.dump(), LANES)
+    for scheduler in (fair, again):
+        assert scheduler.due(NOW_MS) == []
+        (parting,) = scheduler.partings(NOW_MS)
+        assert (parting.batch_id, parting.group, parting.seq) == ("b1", GROUP, 2)
+        assert scheduler.partings(NOW_MS) == []
+
+
+def test_slow_files_of_a_small_batch_have_its_lane_once_they_are_parted() -> None:
+    """A group may be small where much of its upload was rejected."""
+    log, fair = FoldedLog(), FairScheduler(LANES, small_files=2)
+    grouped(log, "table", "noop")
+    log.append(e.FilesParted(), "b1", GROUP)
+    fair.apply_many(log.records)
+    assert released(fair, LANE_DEFAULT) == released(fair, LANE_QUICK) == []
+    assert released(fair, LANE_SMALL) == ["f0", "f1"]
