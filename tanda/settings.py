@@ -87,7 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sse_queue_events_max: int = 2_000
     sse_ping_s: float = 15.0
     #: A client further behind than this gets a fresh snapshot instead of every event.
-    sse_resume_events_max: int = 100_000
+    sse_resume_events_max: int = 20_000
     min_seq_wait_s: float = 2.0
 
     # -- work

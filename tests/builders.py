@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from tanda.contracts import events as e
 from tanda.contracts import ids
 from tanda.contracts.envelope import NewEvent, Origin, new_event
 from tanda.contracts.results import BlobRef, FileError, StoredArtifact, Usage
-from tanda.contracts.subjects import batch_subject, file_subject
+from tanda.contracts.subjects import batch_subject, file_subject, group_token
 from tanda.contracts.times import rfc3339
 from tanda.domain import batch as batches
 from tanda.domain import file as one_file
@@ -38,6 +39,8 @@ class RandomBatch:
     batch: batches.BatchState = field(default_factory=batches.initial)
     seqs: dict[str, int] = field(default_factory=dict)
     files: dict[str, one_file.FileState] = field(default_factory=dict)
+    #: The files that are told as one; None before there are any, none of them afterwards.
+    group: list[str] | None = None
 
 
 class RandomBatches:
@@ -93,22 +96,55 @@ class RandomBatches:
         await self._decide_batch(one, self.random.choice(commands)())
 
     async def _new_file(self, one: RandomBatch) -> None:
-        if one.batch.phase != "open" or len(one.files) >= self._files_max:
+        room = self._files_max - len(one.files)
+        if one.batch.phase != "open" or room < 1:
             return
-        index = len(one.files)
-        file_id = ids.file_id(one.batch_id, str(index))
-        common = {
-            "name": f"Factura {index}.XML",
-            "index": index,
-            "content_type": "application/xml",
-            "bytes": 7,
-        }
-        command: c.Command = c.QueueFile(
-            **common, sha256="ab", source=blob(file_id), processor=("invoice", "image")[index % 2]
-        )  # fmt: skip
+        if room > 1 and one.group is None and self.random.random() < 0.4:
+            await self._new_group(one, self.random.randint(2, min(room, 5)))
+            return
+        file_id, command = self._queueing(one)
         if self.random.random() < 0.1:
-            command = c.RejectFile(**common, error=FileError(code="unsupported_type", message="No."))
+            error = FileError(code="unsupported_type", message="No.")
+            command = c.RejectFile(**_found(command.index), error=error)
         await self._decide_file(one, file_id, command)
+
+    async def _new_group(self, one: RandomBatch, size: int) -> None:
+        queued: list[tuple[str, e.FileQueued]] = []
+        for _ in range(size):
+            file_id, command = self._queueing(one)
+            (event,) = one_file.decide(one_file.initial(), command)
+            assert isinstance(event, e.FileQueued)
+            queued.append((file_id, event))
+            one.files[file_id] = one_file.evolve(one_file.initial(), event)
+        one.group = [file_id for file_id, _ in queued]
+        await self._append_to_group(one, e.FilesQueued(files=queued))
+
+    async def _end_group(self, one: RandomBatch) -> None:
+        """Its files are completed as one, or go on by themselves."""
+        members, one.group = one.group or [], []
+        if self.random.random() < 0.4:
+            await self._append_to_group(one, e.FilesParted())
+            return
+        completed: list[tuple[str, e.FileCompleted]] = []
+        for file_id in members:
+            at_once = msgspec.structs.replace(self._completion(), started_at=rfc3339(self._time_ms - 30))
+            (event,) = one_file.decide(one.files[file_id], at_once)
+            assert isinstance(event, e.FileCompleted)
+            completed.append((file_id, event))
+            one.files[file_id] = one_file.evolve(one.files[file_id], event)
+        await self._append_to_group(one, e.FilesCompleted(files=completed))
+
+    async def _append_to_group(self, one: RandomBatch, event: e.Event) -> None:
+        # So small a batch has no more than one.
+        await self._append(one, file_subject(one.tenant, one.batch_id, group_token(0)), event)
+
+    def _queueing(self, one: RandomBatch) -> tuple[str, c.QueueFile]:
+        index = len(one.files)
+        file_id = ids.indexed_file_id(one.batch_id, index)
+        processor = ("invoice", "image")[index % 2]
+        return file_id, c.QueueFile(
+            **_found(index), sha256="ab", source=blob(file_id), processor=processor
+        )  # fmt: skip
 
     async def _file(self, one: RandomBatch) -> None:
         if not one.files:
@@ -128,7 +164,10 @@ class RandomBatches:
                 c.AwaitFile(token_sha256="ab", deadline=retry_at),
             ]
         )  # fmt: skip
-        await self._decide_file(one, self.random.choice(list(one.files)), command)
+        file_id = self.random.choice(list(one.files))
+        if file_id in (one.group or []):
+            await self._end_group(one)
+        await self._decide_file(one, file_id, command)
 
     def _completion(self) -> c.CompleteFile:
         artifact = StoredArtifact(name="vista 1.png", content_type="image/png", blob=blob("png"))
@@ -169,6 +208,10 @@ class RandomBatches:
             subject, event, expected_seq=one.seqs.get(subject, 0), time_ms=self._time_ms, origin=ORIGIN
         )
         (one.seqs[subject],) = await self.log.append([new])
+
+
+def _found(index: int) -> dict[str, Any]:
+    return {"name": f"Factura {index}.XML", "index": index, "content_type": "application/xml", "bytes": 7}
 
 
 def _counts(one: RandomBatch) -> dict[e.FileStatus, int]:

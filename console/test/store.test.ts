@@ -73,4 +73,39 @@ test("the vectors tell of every event that changes a row", () => {
     "SourcesArchived", "FileQueued", "FileRejected", "FileStarted", "FileWaiting", "FileCompleted", "FileAttemptFailed", "FileFailed", "FileCancelled"]) {
     expect(kinds).toContain(kind);
   }
+  const together = new Set(VECTORS.flatMap((vector) => vector.events.filter((event) => event.part).map((event) => event.type.split(".")[1])));
+  expect(together).toEqual(new Set(["FileQueued", "FileCompleted"]));
+});
+
+describe("a position that tells of ten files", () => {
+  const head = { time: "2026-11-26T09:00:00.000Z", batchid: "bat_1", source: "/gateway/1" };
+  const created: Event = { ...head, id: "evt_1", seq: 1, type: "tanda.BatchCreated.v1", data: { name: "noviembre" } };
+  const part = (seq: number, at: number, kind: string, data: object): Event => ({
+    ...head, id: `evt_${seq}.${at}`, seq, part: at, type: `tanda.${kind}.v1`, fileid: `fil_${at}`, data,
+  });
+  const numbers = [...Array(10).keys()];
+  const queued = numbers.map((at) => part(2, at, "FileQueued", { name: `${at}.xml`, index: at, content_type: "application/xml", bytes: 7, effort: 3 }));
+  const done = numbers.map((at) => part(3, at, "FileCompleted", { processor: "noop", duration_ms: 1, previous: "queued", started_at: head.time, effort: 3 }));
+  const all = [created, ...queued, ...done];
+  const countsOf = (events: Event[], from?: Bodies) => fold(events, from).batches.get("bat_1")?.counts;
+
+  test("counts each of them", () => {
+    expect(countsOf([created, ...queued])).toMatchObject({ total: 10, queued: 10 });
+    expect(countsOf(all)).toMatchObject({ total: 10, queued: 0, completed: 10 });
+    expect(fold(all).batches.get("bat_1")).toMatchObject({ effort: 30, effort_done: 30 });
+    expect(new Set([...fold(all).files.values()].map((file) => file.status))).toEqual(new Set(["completed"]));
+  });
+
+  test("counts each once where the connection was lost in the middle and all of them come again", () => {
+    for (const cut of numbers) {
+      const torn = [created, ...queued.slice(0, cut), ...queued, ...done.slice(0, cut), ...done];
+      expect(fold(torn)).toEqual(fold(all));
+    }
+  });
+
+  test("is no news to a batch that was read at it", () => {
+    const { batches, files } = fold([created, ...queued]);
+    const read = [...batches.values()].map(({ part: _part, ...body }) => body as Batch);
+    expect(countsOf(queued, { batches: read, files: [...files.values()] })).toMatchObject({ total: 10, queued: 10 });
+  });
 });

@@ -18,7 +18,7 @@ from services.projector.reading import read_ahead
 from services.projector.store import Rows, Shadow, Store, live_schema
 from services.projector.version import version_of
 from services.projector.views.view import View
-from tanda.contracts.envelope import Recorded
+from tanda.contracts.envelope import Recorded, told
 from tanda.contracts.views import TableDigest
 from tanda.domain.errors import LogDamaged, Refusal
 from tanda.ports import Log
@@ -31,7 +31,7 @@ CHUNK_EVENTS = 20_000
 LAG_EVENTS_MAX = 5_000
 DIFFERENCES_MAX = 10
 
-#: Told the number of events read so far.
+#: Told the number of positions read so far.
 Progress = Callable[[int], None]
 
 
@@ -66,20 +66,24 @@ def _silent(_: int) -> None:
 
 
 async def build(log: Log, building: Sequence[_Building], progress: Progress = _silent) -> int:
-    """Reads the log once and fills every shadow up to where it is to go. Returns the events read."""
+    """Reads the log once and fills every shadow up to where it is to go.
+
+    Returns the events read, those of a group as many as it has files.
+    """
     start = min((one.shadow.checkpoint for one in building), key=lambda checkpoint: checkpoint.seq)
     through = max(one.through for one in building)
     if (end := await log.position()) < through:
         raise LogDamaged(f"the log ends at {end}, but {through} had been seen")
-    seq = start.seq
+    seq, read = start.seq, 0
     async with read_ahead(log.follow(start.seq, start.event_id), CHUNK_EVENTS) as ahead:
         while seq < through:
             events = await ahead.take()
             assert events[0].seq == seq + 1, "a follower passes over nothing"
             await _all(*(_apply(one, events) for one in building))
             seq = events[-1].seq
+            read += sum(told(one) for one in events if one.seq <= through)
             progress(min(seq, through) - start.seq)
-    return through - start.seq
+    return read
 
 
 async def _all(*works: Coroutine[Any, Any, None]) -> None:

@@ -20,7 +20,7 @@ import httpx2
 
 from tanda.client.errors import TandaProblem, TandaUnreachable, raise_for_problem
 from tanda.client.form import FormUpload, present
-from tanda.client.live import RECONNECT_WAIT_S, SILENCE_S, LiveEvent
+from tanda.client.live import RECONNECT_WAIT_S, SILENCE_S, LiveEvent, Positions
 from tanda.client.uploads import STILL_RUNNING, collect_files
 
 FINISHED = frozenset({"completed", "completed_with_errors", "failed", "cancelled"})
@@ -175,8 +175,10 @@ class AsyncClient:
             if response.is_error:
                 await response.aread()
             raise_for_problem(response)
+            positions = Positions()
             async for frame in httpx2.EventSource(response):
-                yield LiveEvent(frame.event, int(frame.id) if frame.id else None, frame.json())
+                for event in positions.take(frame.event, frame.id, frame.json()):
+                    yield event
 
     async def _pages(self, path: str, query: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         params = {"limit": 200, **{name: value for name, value in query.items() if value is not None}}

@@ -22,6 +22,26 @@ class LiveEvent(msgspec.Struct, frozen=True):
     data: Any
 
 
+class Positions:
+    """One connection's frames, by whole positions: of several events at one, only the last has it as id.
+
+    A position that a lost connection left half is told again as a whole, so nothing of it is given before.
+    """
+
+    def __init__(self) -> None:
+        self._begun: list[tuple[str, Any]] = []
+
+    def take(self, name: str, frame_id: str, data: Any) -> list[LiveEvent]:
+        """The events that are whole with this frame; ``frame_id`` is the last one seen."""
+        position = int(frame_id) if frame_id else None
+        self._begun.append((name, data))
+        if data.get("seq", position) != position:
+            return []
+        events = [LiveEvent(one, position, told) for one, told in self._begun]
+        self._begun.clear()
+        return events
+
+
 def follow(
     http: httpx2.Client, path: str, params: dict[str, str], after: int | None,
     stopped: Callable[[], bool] = lambda: False,
@@ -36,10 +56,11 @@ def follow(
                 "GET", path, params=params, headers=headers, timeout=httpx2.Timeout(10, read=SILENCE_S)
             ) as response:
                 raise_for_problem(response)
+                positions = Positions()
                 for frame in httpx2.EventSource(response):
-                    position = int(frame.id) if frame.id else None
-                    after = after if position is None else position
-                    yield LiveEvent(frame.event, position, frame.json())
+                    for event in positions.take(frame.event, frame.id, frame.json()):
+                        after = after if event.id is None else event.id
+                        yield event
         except TandaProblem as problem:
             if problem.status < 500:
                 raise

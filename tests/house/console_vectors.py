@@ -14,7 +14,7 @@ from services.projector.catalog import VIEWS
 from tanda.adapters.memory import MemoryLog
 from tanda.adapters.memory.views import MemoryViews
 from tanda.contracts import codec
-from tanda.contracts.envelope import Recorded, to_cloudevent
+from tanda.contracts.envelope import Recorded, singly, to_cloudevent
 from tanda.contracts.http import BatchQuery, FileQuery
 from tanda.contracts.times import epoch_ms
 from tests.builders import RandomBatches
@@ -37,7 +37,7 @@ async def _vector(seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "now_ms": now_ms,
-        "events": [_plain(to_cloudevent(record)) for record in records],
+        "events": [_plain(to_cloudevent(record)) for record in singly(records)],
         # A page is opened in the middle of a life: what it reads then and the events after it make the same.
         "middle": {"seq": middle, **await _bodies(records[:middle], now_ms)},
         "end": await _bodies(records, now_ms),

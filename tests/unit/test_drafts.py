@@ -1,5 +1,6 @@
 """Documents that are ready when the last file is: the same bytes, without reading the log again."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,12 @@ from tanda.adapters.memory import MemoryLog
 from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import commands as c
 from tanda.contracts.envelope import Recorded
+from tanda.contracts.events import FINAL_STATUSES
+from tanda.domain.settling import Settling
 from tanda.results import Drafts, ResultsCache, build, drafts
+from tanda.results.fold import DocumentFold
 from tests.batch_story import BatchStory
+from tests.builders import RandomBatches
 
 
 async def all_of(log: MemoryLog) -> list[Recorded]:
@@ -69,3 +74,24 @@ async def test_the_oldest_draft_makes_room(monkeypatch: pytest.MonkeyPatch) -> N
             held.apply(records)
         kept = [held.take((one.tenant, one.batch_id), through) is not None for one, through in stories]
         assert kept == [False, True, True], limit
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_files_of_a_group_are_known_as_any_others(seed: int) -> None:
+    """After any possible story: settling and the document know the status of each, however it was told."""
+    log = MemoryLog()
+    random = RandomBatches(log, seed, batches_max=20)
+    await random.run(400)
+    records = await all_of(log)
+    settling = Settling()
+    for one in random.batches:
+        mine = [record for record in records if record.batch_id == one.batch_id]
+        fold = DocumentFold(one.batch_id, BytesIO())
+        fold.apply(mine)
+        settling.adopt(one.tenant, one.batch_id, mine)
+        batch = settling.batches[one.tenant, one.batch_id]
+        statuses = {file_id: state.status for file_id, state in one.files.items()}
+        assert {file.file_id: file.status for file in fold.files()} == statuses
+        assert {file_id: file.status for file_id, file in batch.files.items()} == statuses
+        assert batch.final == sum(status in FINAL_STATUSES for status in statuses.values())
+    assert {record.name for record in records} >= {"FilesQueued", "FilesCompleted", "FilesParted"}

@@ -12,7 +12,7 @@ from services.projector.views.stats import bucket_ms
 from tanda.adapters.memory import MemoryLog
 from tanda.adapters.memory.views import MemoryTables
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Origin, Recorded, new_event, recorded
+from tanda.contracts.envelope import Origin, Recorded, new_event, recorded, singly
 from tanda.contracts.results import BlobRef, FileError, StoredArtifact
 from tanda.contracts.subjects import batch_subject, file_subject
 from tests.builders import START_MS, RandomBatches, blob
@@ -211,6 +211,19 @@ async def test_the_rows_do_not_depend_on_how_the_log_is_cut(seed: int, chunk: in
 
 
 @pytest.mark.parametrize("seed", range(5))
+async def test_a_group_makes_the_rows_that_its_files_events_make(seed: int) -> None:
+    """What is counted together is what would be counted one by one."""
+    log = MemoryLog()
+    await RandomBatches(log, seed, batches_max=20).run(300)
+    events = [record async for part in log.read() for record in part]
+    together, apart = MemoryTables(VIEWS.values()), MemoryTables(VIEWS.values())
+    together.fold(events)
+    apart.fold(list(singly(events)))
+    assert {event.name for event in events} >= {"FilesQueued", "FilesCompleted", "FilesParted"}
+    assert together.rows == apart.rows
+
+
+@pytest.mark.parametrize("seed", range(5))
 async def test_counts_are_those_of_the_files(seed: int) -> None:
     """What the batch counts is what its files are, after any possible story."""
     log = MemoryLog()
@@ -231,9 +244,10 @@ async def test_what_is_left_of_the_effort_is_that_of_files_without_an_outcome(se
     log = MemoryLog()
     random = RandomBatches(log, seed)
     await random.run(400)
-    records = [record async for part in log.read() for record in part]
+    events = [record async for part in log.read() for record in part]
     tables = MemoryTables(VIEWS.values())
-    tables.fold(records)
+    tables.fold(events)
+    records = list(singly(events))
     for one in random.batches:
         row = tables.rows["batches"][one.batch_id,]
         mine = [record for record in records if record.batch_id == one.batch_id]

@@ -19,6 +19,8 @@ let link: Link = "connecting";
 let seq = 0;
 let sent = 0;
 let queue: Event[] = [];
+// Events of a position whose last one has not come yet.
+let begun: Event[] = [];
 let timer: ReturnType<typeof setTimeout> | undefined;
 let wake: (() => void) | undefined;
 let connection: AbortController | undefined;
@@ -64,8 +66,10 @@ function take(message: Message): void {
   }
   const event: Event = JSON.parse(message.data);
   if (event.seq <= seq) return;
+  begun.push(slim(event));
+  if (message.id !== String(event.seq)) return;
   seq = event.seq;
-  queue.push(slim(event));
+  queue.push(...begun.splice(0));
   timer ??= setTimeout(flush, FLUSH_MS);
 }
 
@@ -79,6 +83,8 @@ async function connect(): Promise<void> {
   if (response.status === 401) toAll({ type: "unauthenticated" });
   if (!response.ok || !response.body) throw new Error(`answered ${response.status}`);
   setLink("live");
+  // What the last connection left half is told again as a whole.
+  begun = [];
   const parser = new Parser(take);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let silence: ReturnType<typeof setTimeout> | undefined;

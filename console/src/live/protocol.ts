@@ -4,7 +4,7 @@ import type { Batch, Event } from "./types.ts";
 
 export type Link = "connecting" | "live" | "reconnecting" | "offline";
 
-// Events that follow ``after`` without a gap, up to ``seq``.
+// Events that follow ``after`` without a gap, up to ``seq``; of several at one position all or none.
 export interface Chunk {
   type: "events";
   after: number;

@@ -1,6 +1,7 @@
 // Server-sent events out of a stream of text; fetch instead of EventSource, since that cannot send a key.
 
 export interface Message {
+  // The position that has been told as a whole; of several events at one only the last has it.
   id: string;
   event: string;
   data: string;

@@ -22,12 +22,17 @@ export function kindOf(event: Event): string {
   return event.type.split(".")[1] ?? event.type;
 }
 
+// Of several events at one position each is news once, in their order; a batch that was read has all of them.
+function isNews(batch: Batch, event: Event): boolean {
+  return event.seq > batch.seq || (event.seq === batch.seq && (event.part ?? 0) > (batch.part ?? Infinity));
+}
+
 // The batch after an event; as it was where the event is not news, and undefined while it is unknown.
 export function foldBatch(batch: Batch | undefined, event: Event): Batch | undefined {
   const kind = kindOf(event);
   if (!batch) return kind === "BatchCreated" ? created(event) : undefined;
-  if (event.seq <= batch.seq) return batch;
-  const next = { ...batch, seq: event.seq };
+  if (!isNews(batch, event)) return batch;
+  const next = { ...batch, seq: event.seq, part: event.part };
   const after = STATUS_AFTER[kind];
   if (after) count(next, event, after);
   else change(next, event, kind);

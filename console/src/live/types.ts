@@ -51,6 +51,8 @@ export interface Batch {
   // Facts of the latest retry, which only its event tells.
   retried_at?: string | null;
   retried?: number;
+  // Which of the events at ``seq`` was the last; undefined: all of them are in.
+  part?: number;
 }
 
 export interface FileProblem {
@@ -97,6 +99,8 @@ export interface File {
 export interface Event {
   id: string;
   seq: number;
+  // Its place among several events at one position, from 0.
+  part?: number;
   type: string;
   time: string;
   source?: string;

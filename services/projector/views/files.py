@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.projector.views.rows import Rows, clean
+from services.projector.views.rows import Key, Rows, clean
 from services.projector.views.schema import ddl
 from tanda.contracts import events as e
 from tanda.contracts.codec import encode
-from tanda.contracts.envelope import Recorded, singly
+from tanda.contracts.envelope import Recorded
 from tanda.contracts.http import file_problem
 from tanda.contracts.results import BlobRef, FileError
 from tanda.contracts.views import Column, Table, Write
@@ -60,28 +60,36 @@ class Files:
 
     def fold(self, events: Sequence[Recorded]) -> list[Write]:
         rows = Rows(FILES)
-        for record in singly(events):
-            kind = type(record.event)
-            if (change := _CHANGES.get(kind)) is not None:
-                rows.change((record.batch_id, record.file_id), change(record))
-            elif (new := _NEW.get(kind)) is not None:
-                new(rows, record)
-            elif kind in _ARCHIVED:
-                for file_id, source in _ARCHIVED[kind](record.event).items():
+        for record in events:
+            event = record.event
+            if isinstance(event, e.FilesQueued | e.FilesCompleted):
+                for file_id, one in event.files:
+                    _told(rows, record, (record.batch_id, file_id), one)
+            elif (sources := _ARCHIVED.get(type(event))) is not None:
+                for file_id, source in sources(event).items():
                     rows.change((record.batch_id, file_id), _archived(record, source))
+            else:
+                _told(rows, record, (record.batch_id, record.file_id), event)
         return rows.writes()
 
 
-def _queued(rows: Rows, record: Recorded) -> None:
+def _told(rows: Rows, record: Recorded, key: Key, event: e.Event) -> None:
+    """What a record tells of one file; nothing where it is of none."""
+    kind = type(event)
+    if (change := _CHANGES.get(kind)) is not None:
+        rows.change(key, change(record, event))
+    elif (new := _NEW.get(kind)) is not None:
+        new(rows, record, key, event)
+
+
+def _queued(rows: Rows, record: Recorded, key: Key, event: e.FileQueued) -> None:
     """A new file, or a further attempt of a known one, whose outcome so far is void."""
-    event = record.event
-    assert isinstance(event, e.FileQueued)
     if event.previous is None:
-        row = _new(record)
+        row = _new(record, event)
         row.update(_attempt(record, event), source_state="stored", source=_json(event.source))
-        rows.new((record.batch_id, record.file_id), row)
+        rows.new(key, row)
     else:
-        rows.change((record.batch_id, record.file_id), _again(record, event))
+        rows.change(key, _again(record, event))
 
 
 def _again(record: Recorded, event: e.FileQueued) -> Change:
@@ -103,21 +111,17 @@ def _attempt(record: Recorded, event: e.FileQueued) -> Change:
     }
 
 
-def _rejected(rows: Rows, record: Recorded) -> None:
-    event = record.event
-    assert isinstance(event, e.FileRejected)
+def _rejected(rows: Rows, record: Recorded, key: Key, event: e.FileRejected) -> None:
     outcome = {
         "status": "rejected",
         "attempt": 0,
         "error": _error(event.error, 0),
         "finished_at": record.time,
     }
-    rows.new((record.batch_id, record.file_id), _new(record) | outcome)
+    rows.new(key, _new(record, event) | outcome)
 
 
-def _new(record: Recorded) -> Change:
-    event = record.event
-    assert isinstance(event, e.FileQueued | e.FileRejected)
+def _new(record: Recorded, event: e.FileQueued | e.FileRejected) -> Change:
     name = clean(event.name)
     return {
         "tenant": record.tenant,
@@ -132,9 +136,7 @@ def _new(record: Recorded) -> Change:
     }
 
 
-def _started(record: Recorded) -> Change:
-    event = record.event
-    assert isinstance(event, e.FileStarted)
+def _started(record: Recorded, event: e.FileStarted) -> Change:
     return {
         "status": "processing",
         "attempt": event.attempt,
@@ -145,13 +147,11 @@ def _started(record: Recorded) -> Change:
     }
 
 
-def _waiting(record: Recorded) -> Change:
+def _waiting(record: Recorded, _: e.Event) -> Change:
     return {"status": "waiting", "seq": record.seq}
 
 
-def _completed(record: Recorded) -> Change:
-    event = record.event
-    assert isinstance(event, e.FileCompleted)
+def _completed(record: Recorded, event: e.FileCompleted) -> Change:
     at_once = {"started_at": event.started_at} if event.started_at else {}
     return at_once | {
         "status": "completed",
@@ -168,16 +168,12 @@ def _completed(record: Recorded) -> Change:
     }
 
 
-def _attempt_failed(record: Recorded) -> Change:
-    event = record.event
-    assert isinstance(event, e.FileAttemptFailed)
+def _attempt_failed(record: Recorded, event: e.FileAttemptFailed) -> Change:
     error = _error(event.error, event.attempt)
     return {"status": "retrying", "error": error, "duration_ms": event.duration_ms, "seq": record.seq}
 
 
-def _failed(record: Recorded) -> Change:
-    event = record.event
-    assert isinstance(event, e.FileFailed)
+def _failed(record: Recorded, event: e.FileFailed) -> Change:
     return {
         "status": "failed",
         "error": _error(event.error, event.attempt),
@@ -188,7 +184,7 @@ def _failed(record: Recorded) -> Change:
     }
 
 
-def _cancelled(record: Recorded) -> Change:
+def _cancelled(record: Recorded, _: e.Event) -> Change:
     return {"status": "cancelled", "finished_at": record.time, "seq": record.seq}
 
 
@@ -213,11 +209,11 @@ def _error(error: FileError, attempt: int) -> str:
     return _json(file_problem(error, attempt))
 
 
-_NEW: dict[type[e.Event], Callable[[Rows, Recorded], None]] = {
+_NEW: dict[type[e.Event], Callable[[Rows, Recorded, Key, Any], None]] = {
     e.FileQueued: _queued,
     e.FileRejected: _rejected,
 }
-_CHANGES: dict[type[e.Event], Callable[[Recorded], Change]] = {
+_CHANGES: dict[type[e.Event], Callable[[Recorded, Any], Change]] = {
     e.FileStarted: _started,
     e.FileWaiting: _waiting,
     e.FileCompleted: _completed,

@@ -1,1 +1,0 @@
-export{M as default}from"./parts-RleKp2D2.js";

@@ -1,1 +1,0 @@
-export{O as default}from"./parts-RleKp2D2.js";

@@ -1,1 +1,0 @@
-export{N as activeBatches,P as activePercent,F as announce,I as showInTab}from"./parts-RleKp2D2.js";

@@ -1,1 +1,0 @@
-import"./parts-RleKp2D2.js";

@@ -1,1 +1,0 @@
-export{D as lookForNewer}from"./parts-RleKp2D2.js";
