@@ -157,7 +157,7 @@ async def test_the_object_store_is_left_empty_by_its_probe(three: Servers) -> No
 
 
 async def test_the_object_stores_worker_finds_its_admin_server(three: Servers) -> None:
-    """It does the vacuum; and where it finds nobody it tries for ever, half of what an idle store does."""
+    """It does the vacuum; and where it finds nobody it tries for ever, much of what an idle store does."""
     await until(lambda: "INITIAL CONNECTION SUCCESS" in three.s3.log.read_text(encoding="utf-8"))
 
 

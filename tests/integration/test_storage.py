@@ -346,7 +346,7 @@ async def test_a_restart_goes_on_from_its_snapshot(world: World) -> None:
 
 
 async def test_what_was_cleared_away_is_not_looked_for_again(world: World) -> None:
-    """A process that only deletes what was left writes no event, and its last snapshot tells of it all the same."""
+    """A process that only deletes what was left writes no event, and its last snapshot tells of it."""
 
     class Store(MemoryBlobs):
         """The world's, which may keep all it has."""

@@ -22,7 +22,7 @@ PROBE_TIMEOUT_S = 2.0
 _LISTENERS = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
               "filer.port", "filer.port.grpc")  # fmt: skip
 #: Its worker looks for its admin server there, whatever ``-admin.port.grpc`` says; where it finds nobody it
-#: tries for ever, ten times a second and twice, which was half of what it does when idle.
+#: tries for ever, ten times a second and twice, which was a third to a half of what it does when idle.
 _ADMIN_LISTENERS = ("admin.port", "admin.port.grpc")
 _ADMIN_APART = 10_000
 
