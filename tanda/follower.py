@@ -74,12 +74,16 @@ class Snapshots:
         self._prefix = f"snapshots/{name}/"
 
     async def save(self, snapshot: Snapshot) -> None:
-        """Stores a snapshot and removes all but the newest two."""
+        """Stores a snapshot and removes all but the newest two, and what another was as of its position."""
         data = msgspec.msgpack.encode(snapshot)
         digest = sha256(data).hexdigest()
-        key = f"{self._prefix}{snapshot.position:020d}.{digest}"
+        place = f"{self._prefix}{snapshot.position:020d}."
+        key = place + digest
         await self._blobs.put(key, data, sha256=digest, content_type="application/msgpack")
-        for old in (await self._newest_first())[SNAPSHOTS_KEPT:]:
+        others = [one for one in await self._newest_first() if one != key]
+        replaced = [one for one in others if one.startswith(place)]
+        before = [one for one in others if not one.startswith(place)]
+        for old in (*replaced, *before[SNAPSHOTS_KEPT - 1 :]):
             await self._blobs.delete(old)
 
     async def load(self, fold: Fold) -> Snapshot:
@@ -117,7 +121,8 @@ class Follower:
         self._events_max = settings.snapshot_every_events
         self._position = 0
         self._anchor: str | None = None
-        self._saved = 0
+        self._changes = 0
+        self._saved = (0, 0)
         self._saved_at = 0.0
         #: The state is as of now, or was: what had been in the log at the start is folded.
         self.caught_up = asyncio.Event()
@@ -126,6 +131,14 @@ class Follower:
     def position(self) -> int:
         """The last event that the fold has seen."""
         return self._position
+
+    @property
+    def _state(self) -> tuple[int, int]:
+        return self._position, self._changes
+
+    def changed(self) -> None:
+        """The state is another without an event: what it forgot would be there again at the next start."""
+        self._changes += 1
 
     async def run(self) -> None:
         """Never returns; raises LogDamaged. Cancelled, it takes a last snapshot."""
@@ -153,7 +166,8 @@ class Follower:
                 _log.warning("A server does not answer at the start; asking again.", error=str(error))
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _BACKOFF_MAX_S)
-        self._position = self._saved = start.position
+        self._position = start.position
+        self._saved = self._state
         self._anchor, self._saved_at = start.anchor, time.monotonic()
         return end
 
@@ -181,9 +195,9 @@ class Follower:
     async def _snapshot_in_time(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            behind = self._position - self._saved
+            behind = self._position - self._saved[0]
             late = time.monotonic() - self._saved_at >= SNAPSHOT_EVERY_S
-            if behind >= self._events_max or (behind and late):
+            if behind >= self._events_max or (late and self._state != self._saved):
                 try:
                     await self._save()
                 except Unavailable as error:
@@ -192,11 +206,12 @@ class Follower:
 
     async def _save(self) -> None:
         """The state and its position are read together, between two chunks of events."""
-        if self._position == self._saved:
+        if self._state == self._saved:
             return
+        state = self._state
         snapshot = Snapshot(position=self._position, anchor=self._anchor, state=self._fold.dump())
         await self._snapshots.save(snapshot)
-        self._saved, self._saved_at = snapshot.position, time.monotonic()
+        self._saved, self._saved_at = state, time.monotonic()
 
 
 async def follow(log: Log, snapshots: Snapshots, fold: Fold, settings: Settings) -> None:

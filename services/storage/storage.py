@@ -153,10 +153,10 @@ class Storage:
 
     async def _wait(self) -> None:
         news = asyncio.create_task(self._fold.news.wait())
-        later = [at for key, at in self._due.items() if key not in self._steps]
         timeout = None
-        if later and len(self._steps) < BATCHES_MAX:
-            timeout = max(0.0, min(later) - time.monotonic())
+        if len(self._steps) < BATCHES_MAX:  # else a step's end comes first, however many batches wait
+            later = [at for key, at in self._due.items() if key not in self._steps]
+            timeout = max(0.0, min(later) - time.monotonic()) if later else None
         try:
             await asyncio.wait({news, *self._steps.values()}, timeout=timeout,
                                return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
@@ -229,6 +229,7 @@ class Storage:
 
     def _forget(self, key: BatchKey) -> None:
         self._fold.settling.forget(key)
+        self._follower.changed()
         for book in (self._awaited, self._archived_at, self._failures):
             book.pop(key, None)
 

@@ -70,14 +70,17 @@ class Folder:
         write_private(file, value := secrets.token_hex(24))
         return value
 
-    def ports(self, name: str, count: int) -> list[int]:
-        """The ports this server had before where they are still free, else new ones, remembered."""
+    def ports(self, name: str, count: int, *, apart: int = 0) -> list[int]:
+        """The ports this server had before where they are still free, else new ones, remembered.
+
+        With ``apart`` each follows on the one before at that distance.
+        """
         remembered = self._remembered()
         before = remembered.get(name, [])
         if len(before) == count and all(map(is_free, before)):
             return before
         others = {port for key, ports in remembered.items() if key != name for port in ports}
-        remembered[name] = free_ports(count, others)
+        remembered[name] = free_ports(count, others, apart)
         self.remember(name, remembered[name])
         return remembered[name]
 
@@ -142,13 +145,14 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
         return True
 
 
-def free_ports(count: int, taken: set[int]) -> list[int]:
+def free_ports(count: int, taken: set[int], apart: int = 0) -> list[int]:
     """Random, so that two stacks that start at the same time do not pick the same ones."""
     found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        if port not in taken and is_free(port):
-            found.append(port)
-        if len(found) == count:
+    for first in random.sample(PORTS, len(PORTS)):
+        ports = [first + apart * number for number in range(count)] if apart else [first]
+        if all(port in PORTS and port not in taken and is_free(port) for port in ports):
+            found += ports
+        if len(found) >= count:
             return found
     raise OSError("No free port on loopback.")
 

@@ -156,6 +156,11 @@ async def test_the_object_store_is_left_empty_by_its_probe(three: Servers) -> No
     assert listed == []
 
 
+async def test_the_object_stores_worker_finds_its_admin_server(three: Servers) -> None:
+    """It does the vacuum; and where it finds nobody it tries for ever, much of what an idle store does."""
+    await until(lambda: "INITIAL CONNECTION SUCCESS" in three.s3.log.read_text(encoding="utf-8"))
+
+
 async def test_strangers_are_refused(three: Servers) -> None:
     """On loopback too: any process of this machine could ask."""
     host, port = three.env["TANDA_NATS_URL"].rpartition("@")[2].split(":")
@@ -243,6 +248,9 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(folder: Path) -> None:
     assert set(before) <= set(PORTS)
     with socket.create_server(("127.0.0.1", before[1])):
         assert before[1] not in Folder(folder).ports("nats", 2)
+    first, second = Folder(folder).ports("s3-admin", 2, apart=10_000)
+    assert second == first + 10_000
+    assert second in PORTS
 
 
 def test_a_log_is_bounded_while_it_is_written(folder: Path) -> None:

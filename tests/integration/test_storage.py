@@ -24,10 +24,10 @@ from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e
 from tanda.contracts.codec import encode
 from tanda.contracts.results import BlobRef
-from tanda.domain.errors import LogDamaged
+from tanda.domain.errors import LogDamaged, Unavailable
 from tanda.domain.settling import Settling
 from tanda.embedded.servers import servers
-from tanda.ports import Blobs, Log
+from tanda.ports import Blobs, BlobStat, Log
 from tanda.results import ResultsCache
 from tanda.settings import from_environment
 from tests.batch_story import BatchStory
@@ -343,6 +343,48 @@ async def test_a_restart_goes_on_from_its_snapshot(world: World) -> None:
         await world.settle(storage)
     assert seen == [position]
     await world.check_results(story, versions=1)
+
+
+async def test_what_was_cleared_away_is_not_looked_for_again(world: World) -> None:
+    """A process that only deletes what was left writes no event, and its last snapshot tells of it."""
+
+    class Store(MemoryBlobs):
+        """The world's, which may keep all it has."""
+
+        def __init__(self, *, keeping: bool = False) -> None:
+            super().__init__()
+            self.objects = world.blobs.objects
+            self.looked_for: list[str] = []
+            self._keeping = keeping
+
+        async def stat(self, key: str) -> BlobStat | None:
+            self.looked_for += [key] if "/src/" in key else []
+            return await super().stat(key)
+
+        async def delete(self, key: str) -> None:
+            if self._keeping and "/src/" in key:
+                raise Unavailable("s3", "no answer")
+            await super().delete(key)
+
+    story = world.story()
+    async with world.running(world.storage(blobs=Store(keeping=True))) as storage:
+        await story.create()
+        await story.upload([b"uno"])
+        await story.seal()
+        await story.complete(0)
+        while not await world.events(e.SourcesArchived) or storage.position < await world.log.position():
+            await asyncio.sleep(0.001)
+    assert sources(world, "/src/")
+    looked_for: list[list[str]] = []
+    for _ in range(2):
+        blobs = Store()
+        async with world.running(world.storage(blobs=blobs)) as storage:
+            await world.settle(storage)
+        looked_for.append(blobs.looked_for)
+    assert sources(world, "/src/") == []
+    assert looked_for[0]
+    assert not looked_for[1]
+    assert len(sources(world, "snapshots/storage/")) == 1
 
 
 async def test_a_torn_snapshot_is_passed_over(world: World) -> None:

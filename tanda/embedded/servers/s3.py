@@ -20,7 +20,11 @@ PROBE_TIMEOUT_S = 2.0
 
 #: Every listener by its flag: a port that is not named here would be a fixed one, or 10,000 above another.
 _LISTENERS = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
-              "filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc")  # fmt: skip
+              "filer.port", "filer.port.grpc")  # fmt: skip
+#: Its worker looks for its admin server there, whatever ``-admin.port.grpc`` says; where it finds nobody it
+#: tries for ever, ten times a second and twice, which was a third to a half of what it does when idle.
+_ADMIN_LISTENERS = ("admin.port", "admin.port.grpc")
+_ADMIN_APART = 10_000
 
 _FLAGS = (
     f"-ip={LOOPBACK}",
@@ -45,8 +49,10 @@ _FLAGS = (
 #: Go's soft limit: without it memory grew to 0.9 GB under load, with it to 367 MB.
 GO_MEMORY = "500MiB"
 
-#: Maintenance for clusters, on by default. On one disk it could only harm: vacuum is all we need.
-_JOBS_OFF = ("erasure_coding", "ec_balance", "volume_balance", "iceberg_maintenance")
+#: Maintenance for clusters, on by default. On one disk it could only harm: vacuum is all we need. The script
+#: would also end uploads in parts after a day, which the gateway does when nobody can be at them any more.
+_JOBS_OFF = ("erasure_coding", "ec_balance", "volume_balance", "iceberg_maintenance", "admin_script",
+             "s3_lifecycle")  # fmt: skip
 
 _SECURITY = """\
 # Written at every start. Without these keys the filer and the volume server obey anyone on this machine.
@@ -78,7 +84,7 @@ class S3(Server):
     stop_s = 8.0
 
     async def spawn(self) -> None:
-        self.ports = self.ports if self.process else self.folder.ports("s3", len(_LISTENERS))
+        self.ports = self.ports if self.process else self._ports()
         self._prepare()
         self.fresh_log()
         argv = [
@@ -88,7 +94,8 @@ class S3(Server):
             f"-dir={self.sync_dir}",
             *_FLAGS,
         ]
-        argv += [f"-{flag}={port}" for flag, port in zip(_LISTENERS, self.ports, strict=True)]
+        flags = (*_LISTENERS, *_ADMIN_LISTENERS)
+        argv += [f"-{flag}={port}" for flag, port in zip(flags, self.ports, strict=True)]
         env = self.own_environment() | {
             "HOME": str(self.home),
             "GOMEMLIMIT": GO_MEMORY,
@@ -96,6 +103,10 @@ class S3(Server):
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
         }
         self.process = await spawn(argv, env=env, log=self.log, cwd=self.home)
+
+    def _ports(self) -> list[int]:
+        admin = self.folder.ports("s3-admin", 2, apart=_ADMIN_APART)
+        return [*self.folder.ports("s3", len(_LISTENERS)), *admin]
 
     @property
     def home(self) -> Path:
