@@ -64,6 +64,7 @@ async def test_no_fault_costs_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
         troubles = [Span((one.at_ms, one.until_ms + TROUBLE_AFTER_MS)) for one in injected]
         events = await check(stack, work.batches, work.reference, troubles=troubles)
         assert len(injected) == FAULTS
+        assert any(one.group and one.name == "FileCompleted" for one in events), "no group was completed"
         say(capsys, "\n".join(table(injected, outcome_times(events))))
         took_s = time.monotonic() - began
         say(
