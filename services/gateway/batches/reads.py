@@ -1,6 +1,7 @@
 """The routes that read the views. Every answer tells its log position, and waits for one if asked to."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -166,11 +167,11 @@ async def seen(
 ) -> AsOf[T]:
     """What a view knows; what the log knows already is waited for: no 404 for something that exists."""
     arguments = (batch_id,) if file_id is None else (batch_id, file_id)
-    seq, found = await look(caller.scope, *arguments)
+    again = partial(look, caller.scope, *arguments)
+    seq, found = await again()
     if found is None:
         last = await last_event(gateway, caller, batch_id, file_id)
-        await gateway.positions.reached(last.seq, gateway.settings.min_seq_wait_s)
-        seq, found = await look(caller.scope, *arguments)
+        seq, found = await gateway.positions.told(last.seq, gateway.settings.min_seq_wait_s, again)
     if found is None:
         raise file_not_found() if file_id else batch_not_found()
     return AsOf(seq, found)

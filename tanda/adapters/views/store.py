@@ -46,8 +46,7 @@ class ViewStore:
 
     async def _commit(self, steps: Sequence[Step], *, clear: bool = False) -> None:
         places = [(live_schema(step.view), step) for step in steps]
-        async with borrowed(self._pool) as connection, connection.transaction():
-            await connection.execute(_SQL["lock_shared"], [schema for schema, _ in places])
+        async with borrowed(self._pool) as connection, _unswapped(connection, [at for at, _ in places]):
             await commit(connection, places, clear=clear)
 
     @asynccontextmanager
@@ -93,6 +92,19 @@ class ViewStore:
         if dropped:
             _log.info("dropped what an interrupted rebuild left behind", schemas=dropped)
         return dropped
+
+
+@asynccontextmanager
+async def _unswapped(connection: Connection, schemas: Sequence[str]) -> AsyncGenerator[None]:
+    """A transaction in which no view is swapped: begun and locked in one way to the server and back."""
+    locks = (_SQL["lock_shared"].format(schema=schema) for schema in schemas)
+    await connection.execute("; ".join(("begin", *locks)))
+    try:
+        yield
+    except BaseException:
+        await connection.execute("rollback")
+        raise
+    await connection.execute("commit")
 
 
 async def _drop_unlocked(connection: Connection, schema: str, prefix: str) -> bool:
