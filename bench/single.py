@@ -1,5 +1,6 @@
 """One file through an idle system: from its acceptance until its result can be read."""
 
+import asyncio
 import http.client
 import json
 import time
@@ -32,9 +33,9 @@ async def run(stack: Running, files: int) -> dict[str, float]:
     taken: list[float] = []
     for number in range(FILES):
         batch, begun = upload(client, number)
-        result = f"{first_file(client, batch)}/result"
+        result = f"{await first_file(client, batch)}/result"
         while get(client, result)[0] != 200:
-            time.sleep(POLL_S)
+            await asyncio.sleep(POLL_S)
         taken.append(1000 * (time.perf_counter() - begun))
         await stack.until(lambda: at_rest(stack, connection, batch["id"]), REST_S_MAX)  # noqa: B023
     client.close()
@@ -59,10 +60,10 @@ def upload(client: http.client.HTTPConnection, number: int) -> tuple[dict[str, A
     return json.loads(answer), begun
 
 
-def first_file(client: http.client.HTTPConnection, batch: dict[str, Any]) -> str:
+async def first_file(client: http.client.HTTPConnection, batch: dict[str, Any]) -> str:
     url = batch["urls"]["files"]
     while not (page := json.loads(get(client, url)[1]))["data"]:
-        time.sleep(POLL_S)
+        await asyncio.sleep(POLL_S)
     return f"{url}/{page['data'][0]['id']}"
 
 

@@ -18,6 +18,7 @@ from tanda.adapters.views.rows import SchemaRows, read_checkpoint
 from tanda.adapters.views.shadow import SchemaShadow, live_schema
 from tanda.adapters.views.writes import commit
 from tanda.contracts.views import Checkpoint, Step
+from tanda.domain.errors import TandaError
 
 _log = structlog.get_logger("tanda.views")
 _SQL = named("checkpoints")
@@ -96,12 +97,15 @@ class ViewStore:
 
 @asynccontextmanager
 async def _unswapped(connection: Connection, schemas: Sequence[str]) -> AsyncGenerator[None]:
-    """A transaction in which no view is swapped: begun and locked in one way to the server and back."""
+    """A transaction in which no view is swapped: begun and locked in one way to the server and back.
+
+    On a ``borrowed`` connection, which is cut where anything but an error of ours comes out of it.
+    """
     locks = (_SQL["lock_shared"].format(schema=schema) for schema in schemas)
     await connection.execute("; ".join(("begin", *locks)))
     try:
         yield
-    except BaseException:
+    except TandaError:
         await connection.execute("rollback")
         raise
     await connection.execute("commit")
