@@ -31,12 +31,15 @@ from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, new_event
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import rfc3339
+from tanda.domain.groups import together
 from tanda.domain.settling import archived_ref
 from tanda.embedded import servers
 from tanda.settings import from_environment
 from tests.running import SERVERS, SERVICES, Running, running
 
 BATCH_FILES = 100
+#: One batch in so many has events for each of its files, as those have whose work is not quick.
+SINGLY_EVERY = 4
 #: So many batches fit one atomic append; their events lie this far back.
 APPEND_BATCHES = 4
 #: The young stack's log: as many batches as a page of the list shows, so that the pages are alike.
@@ -131,14 +134,25 @@ def finished_batch(number: int, at_ms: int, before: int) -> list[NewEvent]:
     """Everything that the log tells of a batch, from a position on."""
     batch_id = ids.derived_id(ids.BATCH, at_ms, str(number))
     subject = batch_subject(TENANT, batch_id)
-    members = {ids.file_id(batch_id, str(index)): index for index in range(BATCH_FILES)}
+    members = {ids.indexed_file_id(batch_id, index): index for index in range(BATCH_FILES)}
     refs = {file_id: source(batch_id, index) for file_id, index in members.items()}
-    through = before + 2 * BATCH_FILES + 2
+    first = [(one, queued(index, refs[one])) for one, index in members.items()]
+    last = [(one, completed(at_ms)) for one in members]
+    ((group, together_queued),) = together(first)
+    group = file_subject(TENANT, batch_id, group)
+    singly = number % SINGLY_EVERY == 0
+    own = [file_subject(TENANT, batch_id, one) for one in members]
+    queued_told: list[tuple[str, e.Event]] = [(group, together_queued)]
+    completed_told: list[tuple[str, e.Event]] = [(group, e.FilesCompleted(files=last))]
+    if singly:
+        queued_told = [(where, event) for where, (_, event) in zip(own, first, strict=True)]
+        completed_told = [(where, event) for where, (_, event) in zip(own, last, strict=True)]
+    through = before + (2 * BATCH_FILES + 2 if singly else 4)
     told: list[tuple[str, e.Event]] = [
         (subject, e.BatchCreated(name=f"Gastos {number:06d}", processor="noop")),
-        *((file_subject(TENANT, batch_id, one), queued(index, refs[one])) for one, index in members.items()),
+        *queued_told,
         (subject, e.BatchSealed(total=BATCH_FILES, bytes=BATCH_FILES * 1024)),
-        *((file_subject(TENANT, batch_id, one), completed(at_ms)) for one in members),
+        *completed_told,
         (subject, e.BatchCompleted(
             version=1, through_seq=through, counts={"completed": BATCH_FILES},
             results=BlobRef(key=f"t/{TENANT}/{batch_id}/results/none", bytes=1, sha256=SHA),

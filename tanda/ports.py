@@ -6,7 +6,7 @@ runs over both. Every method may raise ``Unavailable``; what else it raises, it 
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ from tanda.contracts.http import Batch, BatchQuery, BulkRun, File, FileBlobs, Fi
 from tanda.contracts.results import BlobRef
 from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem
 from tanda.domain.errors import Conflict
+
+T = TypeVar("T")
 
 
 class Log(Protocol):
@@ -262,6 +264,13 @@ class Blobs(Protocol):
         ...
 
 
+class AsOf(NamedTuple, Generic[T]):
+    """What the views told, and the log position that all of them had reached at that very moment."""
+
+    seq: int
+    found: T
+
+
 class Views(Protocol):
     """The read models, as the gateway reads them. ``tenant`` None is the operator: every tenant."""
 
@@ -269,15 +278,17 @@ class Views(Protocol):
         """The log position that every view has reached."""
         ...
 
-    async def batch(self, tenant: str | None, batch_id: str) -> Batch | None: ...
+    async def batch(self, tenant: str | None, batch_id: str) -> AsOf[Batch | None]: ...
 
-    async def batches(self, tenant: str | None, query: BatchQuery) -> Page[Batch]: ...
+    async def batches(self, tenant: str | None, query: BatchQuery) -> AsOf[Page[Batch]]: ...
 
-    async def file(self, tenant: str | None, batch_id: str, file_id: str) -> File | None: ...
+    async def file(self, tenant: str | None, batch_id: str, file_id: str) -> AsOf[File | None]: ...
 
-    async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> Page[File]: ...
+    async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> AsOf[Page[File] | None]:
+        """None where there is no such batch."""
+        ...
 
-    async def quarantine(self, tenant: str | None, query: FileQuery) -> Page[File]:
+    async def quarantine(self, tenant: str | None, query: FileQuery) -> AsOf[Page[File]]:
         """Files in quarantine, newest first; the query's status is not looked at."""
         ...
 
@@ -289,7 +300,7 @@ class Views(Protocol):
         """Where sources are; those of cancelled files have no turn."""
         ...
 
-    async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
+    async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> AsOf[FileBlobs | None]:
         """Where a file's source, result and artifacts are."""
         ...
 

@@ -25,12 +25,11 @@ CLIENTS = 3_000
 EVENTS = 30
 GAP_S = 0.2
 BATCH = 10_000
-READ_EVERY_S = 0.02
 PATIENCE_S = 600
 
 
-class Crowd:
-    """The clients' process."""
+class Beside:
+    """A process of the measuring program's: clients, or a reader of the list."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -47,15 +46,15 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd(stack: Running, tenant: str, clients: int) -> AsyncGenerator[Crowd]:
+async def beside(stack: Running, module: str, *words: str) -> AsyncGenerator[Beside]:
+    """Once it is ready."""
     address = urlsplit(stack.url)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.live.crowd",
-        str(address.hostname), str(address.port), tenant, str(clients),
+        sys.executable, "-m", module, str(address.hostname), str(address.port), *words,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**24,
     )  # fmt: skip
     try:
-        one = Crowd(process)
+        one = Beside(process)
         await one.answer()
         yield one
     finally:
@@ -75,7 +74,7 @@ async def run(stack: Running, files: int, clients: int = CLIENTS) -> dict[str, f
     tenant = f"crowd{token_hex(3)}"
     gateway = stack.facts()["pids"]["gateway"][0]
     before = pss_mb(gateway)
-    async with crowd(stack, tenant, clients) as listening:
+    async with beside(stack, "bench.live.crowd", tenant, str(clients)) as listening:
         kb = 1024 * (pss_mb(gateway) - before) / clients
         begun = cpu_s(gateway)
         appended: list[float] = []
@@ -99,7 +98,7 @@ async def run(stack: Running, files: int, clients: int = CLIENTS) -> dict[str, f
     }  # fmt: skip
 
 
-async def all_told(listening: Crowd) -> dict[str, Any] | None:
+async def all_told(listening: Beside) -> dict[str, Any] | None:
     """The report in which the last client has had the last event."""
     seen = await listening.report()
     assert len(seen["last"]) <= EVENTS
@@ -108,18 +107,8 @@ async def all_told(listening: Crowd) -> dict[str, Any] | None:
 
 async def list_p99_ms(stack: Running, connection: Connection, tenant: str) -> float:
     """Of a reader of the list while a batch is accepted and runs to its end."""
-
-    async def whole_batch() -> None:
+    async with beside(stack, "bench.live.reader", tenant) as reader:
         _, batch_id = await seal(stack, connection, BATCH, tenant)
         await stack.finished(batch_id, PATIENCE_S)
-
-    taken: list[float] = []
-    finished = asyncio.create_task(whole_batch())
-    async with stack.http(tenant) as http:
-        while not finished.done():
-            begun = time.perf_counter()
-            assert (await http.get("/v1/batches?limit=50")).is_success
-            taken.append(1000 * (time.perf_counter() - begun))
-            await asyncio.sleep(READ_EVERY_S)
-    await finished
-    return sorted(taken)[int(len(taken) * 0.99)]
+        taken = sorted((await reader.report())["taken_ms"])
+    return taken[int(len(taken) * 0.99)]

@@ -24,8 +24,12 @@ from tanda.contracts.http import (
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.errors import Refusal, Unavailable
 from tanda.domain.progress import eta_stats, rate_per_s
+from tanda.ports import AsOf
 
 _SQL = named("views")
+#: Those that tell the position with their rows: one way to the server and back for both.
+_AS_OF = ("position", "batch", "batches_newest", "batches_oldest", "file", "files", "quarantine")
+_TEXTS = {**_SQL, **{name: f"{_SQL['seen']}\n{_SQL[name]}" for name in _AS_OF}}
 
 
 def _now_ms() -> int:
@@ -40,17 +44,17 @@ class PostgresViews:
         self._now_ms = now_ms
 
     async def position(self) -> int:
-        return await self._value(_SQL["position"])
+        return (await self._as_of("position")).seq
 
-    async def batch(self, tenant: str | None, batch_id: str) -> Batch | None:
-        rows = await self._rows("batch", tenant, batch_id)
-        return batch_body(rows[0], self._now_ms()) if rows else None
+    async def batch(self, tenant: str | None, batch_id: str) -> AsOf[Batch | None]:
+        seq, row = await self._one("batch", tenant, batch_id)
+        return AsOf(seq, batch_body(row, self._now_ms()) if row else None)
 
-    async def batches(self, tenant: str | None, query: BatchQuery) -> Page[Batch]:
+    async def batches(self, tenant: str | None, query: BatchQuery) -> AsOf[Page[Batch]]:
         name = "batches_newest" if query.sort == "-created_at" else "batches_oldest"
         after = from_cursor(query.cursor, tuple[str, str]) if query.cursor else (None, None)
         search = query.q.casefold() if query.q else None
-        rows = await self._rows(
+        seq, rows = await self._as_of(
             name,
             tenant,
             _statuses(query.status),
@@ -62,23 +66,28 @@ class PostgresViews:
             query.limit + 1,
         )
         now_ms = self._now_ms()
-        return _page(rows, query.limit, lambda row: batch_body(row, now_ms), ("created_at", "batch_id"))
+        page = _page(rows, query.limit, lambda row: batch_body(row, now_ms), ("created_at", "batch_id"))
+        return AsOf(seq, page)
 
-    async def file(self, tenant: str | None, batch_id: str, file_id: str) -> File | None:
-        rows = await self._rows("file", tenant, batch_id, file_id)
-        return file_body(rows[0]) if rows else None
+    async def file(self, tenant: str | None, batch_id: str, file_id: str) -> AsOf[File | None]:
+        seq, row = await self._one("file", tenant, batch_id, file_id)
+        return AsOf(seq, file_body(row) if row else None)
 
-    async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> Page[File]:
+    async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> AsOf[Page[File] | None]:
         after = from_cursor(query.cursor, tuple[int, int]) if query.cursor else (None, None)
         search = query.q.casefold() if query.q else None
-        rows = await self._rows("files", tenant, batch_id, query.status, search, *after, query.limit + 1)
-        return _page(rows, query.limit, file_body, ("index", "first_seq"))
+        seq, rows = await self._as_of(
+            "files", tenant, batch_id, query.status, search, *after, query.limit + 1
+        )
+        if not rows[0]["batch_known"]:
+            return AsOf(seq, None)
+        return AsOf(seq, _page(rows, query.limit, file_body, ("index", "first_seq")))
 
-    async def quarantine(self, tenant: str | None, query: FileQuery) -> Page[File]:
+    async def quarantine(self, tenant: str | None, query: FileQuery) -> AsOf[Page[File]]:
         (after,) = from_cursor(query.cursor, tuple[int]) if query.cursor else (None,)
         search = query.q.casefold() if query.q else None
-        rows = await self._rows("quarantine", tenant, search, after, query.limit + 1)
-        return _page(rows, query.limit, file_body, ("quarantined_seq",))
+        seq, rows = await self._as_of("quarantine", tenant, search, after, query.limit + 1)
+        return AsOf(seq, _page(rows, query.limit, file_body, ("quarantined_seq",)))
 
     async def quarantined(self, tenant: str | None) -> int:
         (row,) = await self._rows("quarantined", tenant)
@@ -90,9 +99,9 @@ class PostgresViews:
         head = file_body(heads[0]) if heads else None
         return Places(head=head, through=sums["through"], archived=sums["archived"])
 
-    async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
-        rows = await self._rows("file", tenant, batch_id, file_id)
-        return file_blobs(rows[0]) if rows else None
+    async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> AsOf[FileBlobs | None]:
+        seq, row = await self._one("file", tenant, batch_id, file_id)
+        return AsOf(seq, file_blobs(row) if row else None)
 
     async def stats(self, tenant: str | None, days: int) -> Stats:
         (totals,) = await self._rows("totals", tenant)
@@ -119,14 +128,19 @@ class PostgresViews:
 
     async def _rows(self, name: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         async with answering(self._pool) as connection:
-            return await connection.fetch(_SQL[name], *map(_clean, arguments))
+            return await connection.fetch(_TEXTS[name], *map(_clean, arguments))
 
-    async def _value(self, sql: str) -> int:
-        async with answering(self._pool) as connection:
-            value: int | None = await connection.fetchval(sql)
-        if value is None:
+    async def _as_of(self, name: str, *arguments: Any) -> AsOf[Sequence[asyncpg.Record]]:
+        """At least one row, and the position of all of them."""
+        rows = await self._rows(name, *arguments)
+        seq: int | None = rows[0]["seen_seq"]
+        if seq is None:
             raise Unavailable("postgres", "the read models are being built")
-        return value
+        return AsOf(seq, rows)
+
+    async def _one(self, name: str, *arguments: Any) -> AsOf[asyncpg.Record | None]:
+        seq, (row,) = await self._as_of(name, *arguments)
+        return AsOf(seq, row if _is_there(row) else None)
 
 
 def _statuses(status: str | None) -> list[str] | None:
@@ -147,10 +161,16 @@ def _page(
     rows: Sequence[asyncpg.Record], limit: int, body: Callable[[asyncpg.Record], Any], key: Sequence[str]
 ) -> Page[Any]:
     """One row more than the limit was asked for: it tells whether there is more."""
+    rows = [row for row in rows if _is_there(row)]
     shown = rows[:limit]
     has_more = len(rows) > limit
     cursor = to_cursor(*(shown[-1][name] for name in key)) if has_more and shown else None
     return Page(data=[body(row) for row in shown], next_cursor=cursor, has_more=has_more)
+
+
+def _is_there(row: asyncpg.Record) -> bool:
+    """Whether it is a row of the view, and not only of the position."""
+    return row["batch_id"] is not None
 
 
 def _clean(argument: Any) -> Any:

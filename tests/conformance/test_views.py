@@ -57,7 +57,7 @@ async def pages(ask: Any, query: Any) -> list[Any]:
     """Every row of a list, page by page."""
     found: list[Any] = []
     while True:
-        page: Page[Any] = await ask(query)
+        page: Page[Any] = (await ask(query)).found
         found += page.data
         assert page.has_more == (page.next_cursor is not None)
         if not page.has_more:
@@ -67,23 +67,25 @@ async def pages(ask: Any, query: Any) -> list[Any]:
 
 async def everything(views: Views, tenant: str | None) -> dict[str, Any]:
     """All that the views tell a tenant."""
-    told: dict[str, Any] = {"position": await views.position(), "stats": await views.stats(tenant, 3)}
+    position = await views.position()
+    told: dict[str, Any] = {"position": position, "stats": await views.stats(tenant, 3)}
     told["places"] = await views.places(tenant)
     batches = await pages(lambda query: views.batches(tenant, query), BatchQuery(limit=2))
     told["batches"] = batches
     for status in STATUSES:
-        page = await views.batches(tenant, BatchQuery(status=status, sort="created_at"))
+        seq, page = await views.batches(tenant, BatchQuery(status=status, sort="created_at"))
+        assert seq == position, "with rows and without, it is the position of all views"
         told[status] = [batch.id for batch in page.data]
     for batch in batches:
-        assert await views.batch(tenant, batch.id) == batch
+        assert await views.batch(tenant, batch.id) == (position, batch)
 
-        async def ask(query: FileQuery, batch_id: str = batch.id) -> Page[Any]:
+        async def ask(query: FileQuery, batch_id: str = batch.id) -> Any:
             return await views.files(tenant, batch_id, query)
 
         files = await pages(ask, FileQuery(limit=5))
         told[batch.id] = files
         for file in files:
-            assert await views.file(tenant, batch.id, file.id) == file
+            assert await views.file(tenant, batch.id, file.id) == (position, file)
             told[file.id] = await views.blobs(tenant, batch.id, file.id)
     return told
 
@@ -105,11 +107,12 @@ async def test_a_foreign_batch_is_not_there(world: World) -> None:
     await world.catch_up()
     one = random.batches[0]
     file_id = next(iter(one.files))
-    assert await world.views.batch("nobody", one.batch_id) is None
-    assert await world.views.file("nobody", one.batch_id, file_id) is None
-    assert await world.views.blobs("nobody", one.batch_id, file_id) is None
-    assert (await world.views.files("nobody", one.batch_id, FileQuery())).data == []
-    assert (await world.views.batches("nobody", BatchQuery())).data == []
+    position = await world.views.position()
+    assert await world.views.batch("nobody", one.batch_id) == (position, None)
+    assert await world.views.file("nobody", one.batch_id, file_id) == (position, None)
+    assert await world.views.blobs("nobody", one.batch_id, file_id) == (position, None)
+    assert await world.views.files("nobody", one.batch_id, FileQuery()) == (position, None)
+    assert (await world.views.batches("nobody", BatchQuery())).found.data == []
     assert (await world.views.stats("nobody", 7)).batches == 0
 
 
@@ -117,16 +120,19 @@ async def test_lists_are_searched_without_regard_to_case(world: World) -> None:
     """Also beyond ASCII; a tag is taken as it is."""
     await RandomBatches(world.log, 4).run(400)
     await world.catch_up()
-    named = await world.views.batches(None, BatchQuery(q="AÑO Ñ"))
+    _, named = await world.views.batches(None, BatchQuery(q="AÑO Ñ"))
     assert {batch.name for batch in named.data} <= {"Año Ñandú"}
-    tagged = await world.views.batches(None, BatchQuery(tag="a"))
+    _, tagged = await world.views.batches(None, BatchQuery(tag="a"))
     assert all("a" in batch.tags for batch in tagged.data)
-    later = (await world.views.batches(None, BatchQuery(sort="created_at"))).data
-    after = await world.views.batches(None, BatchQuery(sort="created_at", created_after=later[0].created_at))
+    later = (await world.views.batches(None, BatchQuery(sort="created_at"))).found.data
+    _, after = await world.views.batches(
+        None, BatchQuery(sort="created_at", created_after=later[0].created_at)
+    )
     assert after.data == later[1:]
-    files = await world.views.files(None, later[0].id, FileQuery(q="FACTURA 1."))
+    _, files = await world.views.files(None, later[0].id, FileQuery(q="FACTURA 1."))
+    assert files is not None, "a batch without a file that fits is a batch"
     assert {file.name for file in files.data} <= {"Factura 1.XML"}
-    assert (await world.views.batches(None, BatchQuery(q="100%_\0"))).data == []
+    assert (await world.views.batches(None, BatchQuery(q="100%_\0"))).found.data == []
 
 
 async def test_a_made_up_cursor_is_refused(world: World) -> None:

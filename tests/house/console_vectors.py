@@ -46,8 +46,9 @@ async def _vector(seed: int) -> dict[str, Any]:
 
 async def _bodies(records: list[Recorded], now_ms: int) -> dict[str, Any]:
     views = MemoryViews(_Told(records), VIEWS.values(), lambda: now_ms)
-    batches = (await views.batches(None, BatchQuery(limit=200))).data
-    files = [(await views.files(None, batch.id, FileQuery(limit=200))).data for batch in batches]
+    batches = (await views.batches(None, BatchQuery(limit=200))).found.data
+    pages = [(await views.files(None, batch.id, FileQuery(limit=200))).found for batch in batches]
+    files = [page.data for page in pages if page]
     return {
         "batches": [_plain(batch) for batch in batches],
         "files": [_plain(f) for page in files for f in page],

@@ -81,7 +81,7 @@ async def test_killed_and_stopped_the_projector_comes_back_to_the_same_rows(
         await random.run(60)
         end = await log.position()
         await reached(pool, end)
-        batches = await PostgresViews(pool).batches(None, BatchQuery(limit=200))
+        _, batches = await PostgresViews(pool).batches(None, BatchQuery(limit=200))
         assert {one.batch_id for one in random.batches} <= {batch.id for batch in batches.data}
 
         assert (await replay(servers, database, "--all", "--verify"))[0] == 0

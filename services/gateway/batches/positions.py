@@ -2,17 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import structlog
 
 from services.gateway.problems import Busy
-from tanda.ports import Signals, Views
+from tanda.ports import AsOf, Signals, Views
 
 #: Announcements may be lost; a waiting reader looks for itself this often.
 POLL_S = 0.25
 WAIT_S_MAX = 30.0
 RESTART_S = 1.0
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -41,15 +45,23 @@ class ViewPositions:
 
     async def reached(self, seq: int, wait_s: float) -> int:
         """The views' position once it is at least ``seq``; 503 ``view_behind`` where that takes longer."""
+
+        async def look() -> AsOf[None]:
+            return AsOf(await self._views.position(), None)
+
+        return (await self.told(seq, wait_s, look)).seq
+
+    async def told(self, seq: int, wait_s: float, look: Callable[[], Awaitable[AsOf[T]]]) -> AsOf[T]:
+        """What the views tell once they are at ``seq``, without another question for where they are."""
         deadline = time.monotonic() + min(wait_s, WAIT_S_MAX)
         while True:
             moved = self._moved
-            position = await self._views.position()
+            told = await look()
             left_s = deadline - time.monotonic()
-            if position >= seq:
-                return position
+            if told.seq >= seq:
+                return told
             if left_s <= 0:
-                detail = f"The view is at {position} and not yet at {seq}."
+                detail = f"The view is at {told.seq} and not yet at {seq}."
                 raise Busy("view_behind", detail, retry_after_s=1)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, POLL_S)):

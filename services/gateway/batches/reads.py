@@ -1,6 +1,7 @@
 """The routes that read the views. Every answer tells its log position, and waits for one if asked to."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.domain.errors import NotFound
 from tanda.domain.groups import group_of
+from tanda.ports import AsOf
 
 router = APIRouter(prefix="/v1", tags=["reading"], dependencies=[Depends(authenticate)])
 
@@ -31,16 +33,25 @@ LIST_MAX = 200
 DAYS_MAX = 366
 
 
-async def view_position(
+async def waited_for(
     gateway: GatewayDep,
     min_seq: Annotated[int, Query(ge=0, description="Wait until the view has seen this position.")] = 0,
     wait: Annotated[float | None, Query(ge=0, le=30, description="Seconds to wait at most.")] = None,
 ) -> int:
-    """The position of the views, at least ``min_seq``; taken before the read, so it never says too much."""
+    """A position that the views have reached, at least ``min_seq``; 0 where nobody asked for one."""
     if not min_seq:
-        return await gateway.positions.now()
+        return 0
     wait_s = gateway.settings.min_seq_wait_s if wait is None else wait
     return await gateway.positions.reached(min_seq, wait_s)
+
+
+#: Of a route whose read tells the position itself.
+MIN_SEQ = Depends(waited_for)
+
+
+async def view_position(gateway: GatewayDep, waited_for: Annotated[int, MIN_SEQ]) -> int:
+    """The position of the views, at least ``min_seq``; taken before the read, so it never says too much."""
+    return waited_for or await gateway.positions.now()
 
 
 Position = Annotated[int, Depends(view_position)]
@@ -49,12 +60,11 @@ Text = Annotated[str | None, Query(max_length=255)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 
 
-@router.get("/batches", openapi_extra=answers(200, Page[Batch]))
+@router.get("/batches", openapi_extra=answers(200, Page[Batch]), dependencies=[MIN_SEQ])
 async def list_batches(
     request: Request,
     caller: CallerDep,
     gateway: GatewayDep,
-    position: Position,
     status: BatchStatus | Annotated[str, Query(pattern="^active$")] | None = None,
     tag: Text = None,
     q: Text = None,
@@ -75,33 +85,32 @@ async def list_batches(
         limit=limit,
         cursor=cursor,
     )
-    page = await gateway.views.batches(caller.tenant, query)
+    seq, page = await gateway.views.batches(caller.tenant, query)
     page = msgspec.structs.replace(page, data=await gateway.reasons.explained(page.data))
-    return read(request, page, position)
+    return read(request, page, seq)
 
 
-@router.get("/batches/{batch_id}", openapi_extra=answers(200, Batch))
-async def get_batch(
-    request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
-) -> Response:
+@router.get("/batches/{batch_id}", openapi_extra=answers(200, Batch), dependencies=[MIN_SEQ])
+async def get_batch(request: Request, batch_id: str, caller: CallerDep, gateway: GatewayDep) -> Response:
     """A batch with its counts and progress; the operator is told whose it is where it is another tenant's."""
-    mine = await gateway.views.batch(caller.tenant, batch_id)
-    batch = mine or await seen(gateway, caller, batch_id, None, gateway.views.batch)
+    seq, mine = await gateway.views.batch(caller.tenant, batch_id)
+    batch = mine
+    if batch is None:
+        seq, batch = await seen(gateway, caller, batch_id, None, gateway.views.batch)
     (explained,) = await gateway.reasons.explained([batch])
-    answer = read(request, explained, position)
+    answer = read(request, explained, seq)
     owner = caller.tenant if mine else await owner_of(gateway, caller, batch_id)
     if owner != caller.tenant:
         answer.headers["Tanda-Tenant"] = owner
     return answer
 
 
-@router.get("/batches/{batch_id}/files", openapi_extra=answers(200, Page[File]))
+@router.get("/batches/{batch_id}/files", openapi_extra=answers(200, Page[File]), dependencies=[MIN_SEQ])
 async def list_files(
     request: Request,
     batch_id: str,
     caller: CallerDep,
     gateway: GatewayDep,
-    position: Position,
     status: FileStatus | None = None,
     q: Text = None,
     limit: Limit = 50,
@@ -109,31 +118,33 @@ async def list_files(
 ) -> Response:
     """The files of a batch in upload order."""
     query = FileQuery(status=status, q=q, limit=limit, cursor=cursor)
-    page = await gateway.views.files(caller.scope, batch_id, query)
-    if not page.data:  # none that fits, or a batch that is unknown, or new to the view
-        await seen(gateway, caller, batch_id, None, gateway.views.batch)
-        page = await gateway.views.files(caller.scope, batch_id, query)
-    return read(request, page, position)
+
+    async def look(scope: str | None, batch_id: str) -> AsOf[Page[File] | None]:
+        return await gateway.views.files(scope, batch_id, query)
+
+    seq, page = await seen(gateway, caller, batch_id, None, look)
+    return read(request, page, seq)
 
 
-@router.get("/batches/{batch_id}/files/{file_id}", openapi_extra=answers(200, File))
+@router.get("/batches/{batch_id}/files/{file_id}", openapi_extra=answers(200, File), dependencies=[MIN_SEQ])
 async def get_file(
-    request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
+    request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep
 ) -> Response:
     """One file."""
-    file = await seen(gateway, caller, batch_id, file_id, gateway.views.file)
-    return read(request, file, position)
+    seq, file = await seen(gateway, caller, batch_id, file_id, gateway.views.file)
+    return read(request, file, seq)
 
 
-@router.get("/batches/{batch_id}/files/{file_id}/history", openapi_extra=answers(200, Page[dict[str, Any]]))
+@router.get("/batches/{batch_id}/files/{file_id}/history", openapi_extra=answers(200, Page[dict[str, Any]]),
+            dependencies=[MIN_SEQ])  # fmt: skip
 async def get_history(
-    request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep, position: Position
+    request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep
 ) -> Response:
     """Every event of a file, oldest first, all attempts."""
-    await seen(gateway, caller, batch_id, file_id, gateway.views.file)
+    seq, _ = await seen(gateway, caller, batch_id, file_id, gateway.views.file)
     events = await file_history(gateway, await owner_of(gateway, caller, batch_id), batch_id, file_id)
     told = [_without_result(record) for record in events]
-    return read(request, Page(data=told, next_cursor=None, has_more=False), position)
+    return read(request, Page(data=told, next_cursor=None, has_more=False), seq)
 
 
 @router.get("/stats", openapi_extra=answers(200, Stats))
@@ -153,18 +164,18 @@ async def seen(
     caller: Caller,
     batch_id: str,
     file_id: str | None,
-    look: Callable[..., Awaitable[T | None]],
-) -> T:
+    look: Callable[..., Awaitable[AsOf[T | None]]],
+) -> AsOf[T]:
     """What a view knows; what the log knows already is waited for: no 404 for something that exists."""
     arguments = (batch_id,) if file_id is None else (batch_id, file_id)
-    found = await look(caller.scope, *arguments)
+    again = partial(look, caller.scope, *arguments)
+    seq, found = await again()
     if found is None:
         last = await last_event(gateway, caller, batch_id, file_id)
-        await gateway.positions.reached(last.seq, gateway.settings.min_seq_wait_s)
-        found = await look(caller.scope, *arguments)
+        seq, found = await gateway.positions.told(last.seq, gateway.settings.min_seq_wait_s, again)
     if found is None:
         raise file_not_found() if file_id else batch_not_found()
-    return found
+    return AsOf(seq, found)
 
 
 async def last_event(gateway: Gateway, caller: Caller, batch_id: str, file_id: str | None) -> Recorded:

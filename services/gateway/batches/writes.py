@@ -275,7 +275,7 @@ async def batch_after(gateway: Gateway, caller: Caller, tenant: str, batch_id: s
     try:
         async with asyncio.timeout(VIEW_ANSWER_S):
             await gateway.positions.reached(seq, VIEW_WAIT_S)
-            found = await gateway.views.batch(caller.scope, batch_id)
+            found = (await gateway.views.batch(caller.scope, batch_id)).found
     except Exception:  # the command is done; the log knows what the view does not tell
         found = None
     return found or await batch_from_log(gateway.accept, tenant, batch_id)

@@ -74,7 +74,7 @@ class BulkActions:
         found: list[str] = []
         eligible = 0
         while True:
-            page = await self._views.batches(tenant, query)
+            page = (await self._views.batches(tenant, query)).found
             these = [one for one in page.data if named is None or one.id in named]
             found += [one.id for one in these]
             eligible += sum(fits(action, one) for one in these)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.gateway.access import CallerDep, administrate, authenticate
 from services.gateway.answers import read
-from services.gateway.batches.reads import Cursor, Limit, Position
+from services.gateway.batches.reads import MIN_SEQ, Cursor, Limit
 from services.gateway.deps import GatewayDep
 from services.gateway.openapi import answers
 from tanda.contracts.http import File, FileQuery, LogInfo, Page, SystemInfo, ViewsInfo
@@ -33,16 +33,16 @@ async def get_system(request: Request, gateway: GatewayDep) -> Response:
     return read(request, info, seen)
 
 
-@router.get("/quarantine", openapi_extra=answers(200, Page[File]))
+@router.get("/quarantine", openapi_extra=answers(200, Page[File]), dependencies=[MIN_SEQ])
 async def list_quarantine(
     request: Request,
     caller: CallerDep,
     gateway: GatewayDep,
-    position: Position,
     limit: Limit = 50,
     cursor: Cursor = None,
     q: Annotated[str | None, Query(max_length=255)] = None,
 ) -> Response:
     """Files whose attempts are used up though their trouble was of a passing kind, newest first."""
     query = FileQuery(q=q, limit=limit, cursor=cursor)
-    return read(request, await gateway.views.quarantine(caller.tenant, query), position)
+    seq, page = await gateway.views.quarantine(caller.tenant, query)
+    return read(request, page, seq)

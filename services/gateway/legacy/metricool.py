@@ -85,7 +85,7 @@ async def active_batches(
     owner = owner_named(caller, "userId", userId)
     query, found = BatchQuery(status="active", owner=owner, limit=BATCHES_ROWS), list[MetricoolBatch]()
     while True:
-        page = await gateway.views.batches(caller.tenant, query)
+        page = (await gateway.views.batches(caller.tenant, query)).found
         found += [await _told(gateway, caller, batch) for batch in page.data]
         if not page.has_more:
             return read(request, ActiveBatches(batches=found, count=len(found)), position)

@@ -36,16 +36,16 @@ Fresh = Annotated[int, Depends(fresh_position)]
 
 async def batch_seen(gateway: Gateway, caller: Caller, batch_id: str) -> Batch:
     """The batch from the view; one that only the log knows yet is waited for."""
-    return await seen(gateway, caller, batch_id, None, gateway.views.batch)
+    return (await seen(gateway, caller, batch_id, None, gateway.views.batch)).found
 
 
 async def all_files(gateway: Gateway, caller: Caller, batch_id: str) -> list[File]:
     """The files in upload order."""
     query, found = FileQuery(limit=ROWS_MAX), list[File]()
     while True:
-        page = await gateway.views.files(caller.scope, batch_id, query)
-        found += page.data
-        if not page.has_more:
+        page = (await gateway.views.files(caller.scope, batch_id, query)).found
+        found += page.data if page else []
+        if page is None or not page.has_more:
             return found
         query = msgspec.structs.replace(query, cursor=page.next_cursor)
 

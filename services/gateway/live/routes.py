@@ -28,6 +28,7 @@ from tanda.contracts.envelope import CloudEvent, singly, to_cloudevent
 from tanda.contracts.http import Batch, BatchQuery, Page
 from tanda.contracts.subjects import batch_all, tenant_all
 from tanda.domain.errors import NotFound, WorldFailure
+from tanda.ports import AsOf
 
 router = APIRouter(prefix="/v1", tags=["live"], dependencies=[Depends(authenticate)])
 
@@ -218,26 +219,26 @@ async def _resumable(gateway: Gateway, resume: int, position: int) -> bool:
 
 async def _snapshot(gateway: Gateway, tenant: str, batch_id: str | None, position: int) -> Snapshot:
     """From the views; one batch that these do not know yet is folded from the log."""
-    seq = await gateway.positions.now()
     if batch_id is None:
-        return Snapshot(seq=seq, batches=await _active(gateway, tenant))
-    batch = await gateway.views.batch(tenant, batch_id)
+        seq, batches = await _active(gateway, tenant)
+        return Snapshot(seq=seq, batches=batches)
+    seq, batch = await gateway.views.batch(tenant, batch_id)
     if batch is None:
         seq = position
         batch = await batch_from_log(gateway.accept, tenant, batch_id)
     return Snapshot(seq=seq, batch=batch)
 
 
-async def _active(gateway: Gateway, tenant: str) -> list[Batch]:
-    batches: list[Batch] = []
-    cursor: str | None = None
-    while len(batches) < SNAPSHOT_BATCHES_MAX:
-        page = await gateway.views.batches(tenant, BatchQuery(status="active", limit=200, cursor=cursor))
+async def _active(gateway: Gateway, tenant: str) -> AsOf[list[Batch]]:
+    """As of the first page: what the later ones know beyond it is told again."""
+    query = BatchQuery(status="active", limit=200)
+    seq, page = await gateway.views.batches(tenant, query)
+    batches = page.data
+    while page.has_more and len(batches) < SNAPSHOT_BATCHES_MAX:
+        query = msgspec.structs.replace(query, cursor=page.next_cursor)
+        page = (await gateway.views.batches(tenant, query)).found
         batches += page.data
-        cursor = page.next_cursor
-        if not page.has_more:
-            break
-    return batches
+    return AsOf(seq, batches)
 
 
 async def _opening(

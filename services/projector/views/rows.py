@@ -23,10 +23,6 @@ _SQL: dict[Merge, str] = {
 }
 
 
-#: Up to so many new rows go with the statements that change others; more are copied.
-INSERT_ROWS_MAX = 64
-
-
 class Rows:
     """Changes of one table during a fold."""
 
@@ -77,9 +73,8 @@ class Rows:
         rows = self._new.values()
         columns = [[row[name] for row in rows] for name in names]
         clear = _clear(self._table)
-        sql = _insert(self._table) if len(rows) <= INSERT_ROWS_MAX and not _has_arrays(self._table) else None
         return Write(
-            table=self._table.name, names=names, columns=columns, rows=len(rows), sql=sql, clear_sql=clear
+            table=self._table.name, names=names, columns=columns, rows=len(rows), clear_sql=clear
         )  # fmt: skip
 
     def _change(self, names: tuple[str, ...], keys: list[Key]) -> Write:
@@ -118,21 +113,6 @@ def _upsert(table: Table, names: tuple[str, ...]) -> str:
         f"on conflict ({', '.join(table.key)}) do update set "
         f"{_assignments(table, {name: f'excluded.{name}' for name in names})}"
     )
-
-
-@cache
-def _insert(table: Table) -> str:
-    columns = ", ".join(table.columns)
-    rest = tuple(name for name in table.columns if name not in table.key)
-    return (
-        f"insert into {{schema}}.{table.name} as t ({columns}) select {columns} from {_arrays(table, rest)}"  # noqa: S608
-    )
-
-
-@cache
-def _has_arrays(table: Table) -> bool:
-    """An array of arrays comes apart into its innermost elements: such rows are always copied."""
-    return any(column.type.endswith("[]") for column in table.columns.values())
 
 
 @cache

@@ -24,7 +24,7 @@ from tanda.contracts.http import (
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.contracts.views import Table, Write, merge
 from tanda.domain.progress import BatchFacts, batch_status, eta_stats, rate_per_s
-from tanda.ports import Log
+from tanda.ports import AsOf, Log
 
 Row = dict[str, Any]
 Rows = dict[tuple[Any, ...], Row]
@@ -88,24 +88,24 @@ class MemoryViews:
             self._seq = chunk[-1].seq
         return self._seq
 
-    async def batch(self, tenant: str | None, batch_id: str) -> Batch | None:
+    async def batch(self, tenant: str | None, batch_id: str) -> AsOf[Batch | None]:
         found = [row for row in await self._select("batches", tenant) if row["batch_id"] == batch_id]
-        return self._batch(found[0]) if found else None
+        return AsOf(self._seq, self._batch(found[0]) if found else None)
 
-    async def batches(self, tenant: str | None, query: BatchQuery) -> Page[Batch]:
+    async def batches(self, tenant: str | None, query: BatchQuery) -> AsOf[Page[Batch]]:
         newest = query.sort == "-created_at"
         rows = [row for row in await self._select("batches", tenant) if _wanted(row, query)]
         rows.sort(key=_batch_key, reverse=newest)
         if query.cursor:
             after = from_cursor(query.cursor, tuple[str, str])
             rows = [row for row in rows if (_batch_key(row) < after if newest else _batch_key(row) > after)]
-        return _page(rows, query.limit, self._batch, _batch_key)
+        return AsOf(self._seq, _page(rows, query.limit, self._batch, _batch_key))
 
-    async def file(self, tenant: str | None, batch_id: str, file_id: str) -> File | None:
+    async def file(self, tenant: str | None, batch_id: str, file_id: str) -> AsOf[File | None]:
         row = await self._file(tenant, batch_id, file_id)
-        return file_body(row) if row else None
+        return AsOf(self._seq, file_body(row) if row else None)
 
-    async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> Page[File]:
+    async def files(self, tenant: str | None, batch_id: str, query: FileQuery) -> AsOf[Page[File] | None]:
         search = (query.q or "").casefold()
         rows = [
             row
@@ -118,9 +118,10 @@ class MemoryViews:
         if query.cursor:
             after = from_cursor(query.cursor, tuple[int, int])
             rows = [row for row in rows if _file_key(row) > after]
-        return _page(rows, query.limit, file_body, _file_key)
+        known = any(row["batch_id"] == batch_id for row in await self._select("batches", tenant))
+        return AsOf(self._seq, _page(rows, query.limit, file_body, _file_key) if known else None)
 
-    async def quarantine(self, tenant: str | None, query: FileQuery) -> Page[File]:
+    async def quarantine(self, tenant: str | None, query: FileQuery) -> AsOf[Page[File]]:
         search = (query.q or "").casefold()
         rows = await self._select("files", tenant)
         rows = [row for row in rows if row["quarantined_seq"] is not None and search in row["search"]]
@@ -128,7 +129,8 @@ class MemoryViews:
         if query.cursor:
             (after,) = from_cursor(query.cursor, tuple[int])
             rows = [row for row in rows if row["quarantined_seq"] < after]
-        return _page(rows, query.limit, file_body, lambda row: (row["quarantined_seq"],))
+        page = _page(rows, query.limit, file_body, lambda row: (row["quarantined_seq"],))
+        return AsOf(self._seq, page)
 
     async def quarantined(self, tenant: str | None) -> int:
         return sum(row["quarantined_seq"] is not None for row in await self._select("files", tenant))
@@ -143,9 +145,9 @@ class MemoryViews:
             archived=len(rows) - len(stored),
         )
 
-    async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> FileBlobs | None:
+    async def blobs(self, tenant: str | None, batch_id: str, file_id: str) -> AsOf[FileBlobs | None]:
         row = await self._file(tenant, batch_id, file_id)
-        return file_blobs(row) if row else None
+        return AsOf(self._seq, file_blobs(row) if row else None)
 
     async def stats(self, tenant: str | None, days: int) -> Stats:
         totals = _summed(await self._select("tenants", tenant))

@@ -1,6 +1,6 @@
 -- name: lock_shared
 -- Held by a commit until its end, so that no view is swapped underneath it.
-select pg_advisory_xact_lock_shared(hashtextextended(view, 0)) from unnest($1::text[]) as view;
+select pg_advisory_xact_lock_shared(hashtextextended('{schema}', 0));
 
 -- name: lock_exclusive
 -- Held by a swap; commits of the live projector wait for it.

@@ -1,63 +1,85 @@
+-- name: seen
+-- Stands before others: what every view has reached, in the snapshot that the rows are from. Without a row
+-- that fits, its own is the only one, and the row's columns are null.
+with seen as (
+    select least(
+        (select seq from view_batches.checkpoint),
+        (select seq from view_files.checkpoint),
+        (select seq from view_stats.checkpoint)
+    ) as seen_seq
+)
+
 -- name: position
--- What every view has reached.
-select least(
-    (select seq from view_batches.checkpoint),
-    (select seq from view_files.checkpoint),
-    (select seq from view_stats.checkpoint)
-);
+select seen_seq from seen;
 
 -- name: batch
-select * from view_batches.batches where batch_id = $2 and ($1::text is null or tenant = $1);
+select * from seen
+left join view_batches.batches on batch_id = $2 and ($1::text is null or tenant = $1);
 
 -- name: batches_newest
 -- $1 tenant, $2 statuses, $3 tag, $4 part of the name, $5 created after, $6 owner, $7 and $8 the cursor, $9 limit.
-select * from view_batches.batches
-where ($1::text is null or tenant = $1)
-    and ($2::text[] is null or status = any($2))
-    and ($3::text is null or $3 = any(tags))
-    and ($4::text is null or position($4 in search) > 0)
-    and ($5::text is null or created_at > $5)
-    and ($6::text is null or owner = $6)
-    and ($7::text is null or (created_at, batch_id) < ($7, $8::text))
-order by created_at desc, batch_id desc
-limit $9;
+select * from seen left join (
+    select * from view_batches.batches
+    where ($1::text is null or tenant = $1)
+        and ($2::text[] is null or status = any($2))
+        and ($3::text is null or $3 = any(tags))
+        and ($4::text is null or position($4 in search) > 0)
+        and ($5::text is null or created_at > $5)
+        and ($6::text is null or owner = $6)
+        and ($7::text is null or (created_at, batch_id) < ($7, $8::text))
+    order by created_at desc, batch_id desc
+    limit $9
+) batch on true
+order by created_at desc, batch_id desc;
 
 -- name: batches_oldest
-select * from view_batches.batches
-where ($1::text is null or tenant = $1)
-    and ($2::text[] is null or status = any($2))
-    and ($3::text is null or $3 = any(tags))
-    and ($4::text is null or position($4 in search) > 0)
-    and ($5::text is null or created_at > $5)
-    and ($6::text is null or owner = $6)
-    and ($7::text is null or (created_at, batch_id) > ($7, $8::text))
-order by created_at, batch_id
-limit $9;
+select * from seen left join (
+    select * from view_batches.batches
+    where ($1::text is null or tenant = $1)
+        and ($2::text[] is null or status = any($2))
+        and ($3::text is null or $3 = any(tags))
+        and ($4::text is null or position($4 in search) > 0)
+        and ($5::text is null or created_at > $5)
+        and ($6::text is null or owner = $6)
+        and ($7::text is null or (created_at, batch_id) > ($7, $8::text))
+    order by created_at, batch_id
+    limit $9
+) batch on true
+order by created_at, batch_id;
 
 -- name: file
-select * from view_files.files
-where batch_id = $2 and file_id = $3 and ($1::text is null or tenant = $1);
+select * from seen
+left join view_files.files on batch_id = $2 and file_id = $3 and ($1::text is null or tenant = $1);
 
 -- name: files
 -- $1 tenant, $2 batch, $3 status, $4 part of the name, $5 and $6 the cursor, $7 limit.
-select * from view_files.files
-where batch_id = $2
-    and ($1::text is null or tenant = $1)
-    and ($3::text is null or status = $3)
-    and ($4::text is null or position($4 in search) > 0)
-    and ($5::int is null or (index, first_seq) > ($5, $6::bigint))
-order by index, first_seq
-limit $7;
+select *, exists (
+    select from view_batches.batches where batch_id = $2 and ($1::text is null or tenant = $1)
+) as batch_known
+from seen left join (
+    select * from view_files.files
+    where batch_id = $2
+        and ($1::text is null or tenant = $1)
+        and ($3::text is null or status = $3)
+        and ($4::text is null or position($4 in search) > 0)
+        and ($5::int is null or (index, first_seq) > ($5, $6::bigint))
+    order by index, first_seq
+    limit $7
+) file on true
+order by index, first_seq;
 
 -- name: quarantine
 -- $1 tenant, $2 part of the name, $3 the cursor, $4 limit; newest first.
-select * from view_files.files
-where quarantined_seq is not null
-    and ($1::text is null or tenant = $1)
-    and ($2::text is null or position($2 in search) > 0)
-    and ($3::bigint is null or quarantined_seq < $3)
-order by quarantined_seq desc
-limit $4;
+select * from seen left join (
+    select * from view_files.files
+    where quarantined_seq is not null
+        and ($1::text is null or tenant = $1)
+        and ($2::text is null or position($2 in search) > 0)
+        and ($3::bigint is null or quarantined_seq < $3)
+    order by quarantined_seq desc
+    limit $4
+) file on true
+order by quarantined_seq desc;
 
 -- name: quarantined
 select count(*)::bigint as files from view_files.files

@@ -18,6 +18,7 @@ from tanda.adapters.views.rows import SchemaRows, read_checkpoint
 from tanda.adapters.views.shadow import SchemaShadow, live_schema
 from tanda.adapters.views.writes import commit
 from tanda.contracts.views import Checkpoint, Step
+from tanda.domain.errors import TandaError
 
 _log = structlog.get_logger("tanda.views")
 _SQL = named("checkpoints")
@@ -46,8 +47,7 @@ class ViewStore:
 
     async def _commit(self, steps: Sequence[Step], *, clear: bool = False) -> None:
         places = [(live_schema(step.view), step) for step in steps]
-        async with borrowed(self._pool) as connection, connection.transaction():
-            await connection.execute(_SQL["lock_shared"], [schema for schema, _ in places])
+        async with borrowed(self._pool) as connection, _unswapped(connection, [at for at, _ in places]):
             await commit(connection, places, clear=clear)
 
     @asynccontextmanager
@@ -93,6 +93,22 @@ class ViewStore:
         if dropped:
             _log.info("dropped what an interrupted rebuild left behind", schemas=dropped)
         return dropped
+
+
+@asynccontextmanager
+async def _unswapped(connection: Connection, schemas: Sequence[str]) -> AsyncGenerator[None]:
+    """A transaction in which no view is swapped: begun and locked in one way to the server and back.
+
+    On a ``borrowed`` connection, which is cut where anything but an error of ours comes out of it.
+    """
+    locks = (_SQL["lock_shared"].format(schema=schema) for schema in schemas)
+    await connection.execute("; ".join(("begin", *locks)))
+    try:
+        yield
+    except TandaError:
+        await connection.execute("rollback")
+        raise
+    await connection.execute("commit")
 
 
 async def _drop_unlocked(connection: Connection, schema: str, prefix: str) -> bool:

@@ -1,7 +1,8 @@
 """Writing views' rows and moving their checkpoints, inside the caller's transaction.
 
 Every statement is a way to the server and back, which takes longer than the few rows that a lone event
-changes: so all that changes rows or checkpoints travels as one, and only many new rows are copied beside it.
+changes: so all that changes rows or checkpoints travels as one, few new rows with it, and only many new rows
+are copied beside it.
 """
 
 import re
@@ -10,11 +11,12 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
+import msgspec
 import structlog
 
 from tanda.adapters.postgres import Connection
 from tanda.adapters.sql import named
-from tanda.contracts.views import Step
+from tanda.contracts.views import Step, Write
 from tanda.domain.errors import Conflict
 
 _log = structlog.get_logger("tanda.views")
@@ -22,6 +24,8 @@ _SQL = named("checkpoints")
 _PLACE = re.compile(r"\$(\d+)")
 #: Which columns change together varies; each combination is a text of its own.
 _TEXTS_MAX = 256
+#: As many new rows travel with the changes; more are quicker copied.
+NEW_ROWS_MAX = 64
 
 
 async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, clear: bool = False) -> None:
@@ -35,7 +39,8 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
             keys = one.columns[: str(one.clear_sql).count("$")]
             await connection.execute(str(one.clear_sql).format(schema=schema), *keys)
     advances = [(schema, _SQL["advance"]) for schema, _ in steps]
-    changes = [(schema, one) for schema, step in steps for one in step.writes if one.sql is not None]
+    writes = [(schema, _inlined(one)) for schema, step in steps for one in step.writes]
+    changes = [(schema, one) for schema, one in writes if one.sql is not None]
     text = _as_one((*advances, *((schema, str(one.sql)) for schema, one in changes)))
     arguments: list[Any] = []
     for _, step in steps:
@@ -54,13 +59,23 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
         if rows != one.rows:
             _log.warning("events name rows that are not there, passing over them",
                          table=f"{schema}.{one.table}", rows=one.rows - rows)  # fmt: skip
-    for schema, step in steps:
-        for one in step.writes:
-            if one.sql is None:
-                records = zip(*one.columns, strict=True)
-                await connection.copy_records_to_table(
-                    one.table, schema_name=schema, columns=one.names, records=records
-                )
+    for schema, one in writes:
+        if one.sql is None:
+            records = zip(*one.columns, strict=True)
+            await connection.copy_records_to_table(
+                one.table, schema_name=schema, columns=one.names, records=records
+            )
+
+
+def _inlined(write: Write) -> Write:
+    """A copy of few rows as a statement, any other write as it is."""
+    if write.sql is not None or write.rows > NEW_ROWS_MAX:
+        return write
+    names = ", ".join(write.names)
+    place = f"{{schema}}.{write.table}"
+    sql = f"insert into {place} ({names}) select {names} from json_populate_recordset(null::{place}, $1)"  # noqa: S608
+    rows = [dict(zip(write.names, values, strict=True)) for values in zip(*write.columns, strict=True)]
+    return msgspec.structs.replace(write, sql=sql, columns=[msgspec.json.encode(rows).decode()])
 
 
 @lru_cache(_TEXTS_MAX)

@@ -262,9 +262,9 @@ async def test_what_a_write_answers_is_what_the_view_will_say(
     url = batch["urls"]["self"]
     assert (await http.get(url)).json() == batch
     records = [one async for chunk in stand.log.read() for one in chunk]
-    assert bodies.batch_of(batch["id"], records) == await stand.views.batch(None, batch["id"])
+    assert bodies.batch_of(batch["id"], records) == (await stand.views.batch(None, batch["id"])).found
     for verb in ("pause", "resume"):
         await http.post(f"{url}/{verb}")
     await finish(stand, http, batch)
     records = [one async for chunk in stand.log.read() for one in chunk]
-    assert bodies.batch_of(batch["id"], records) == await stand.views.batch(None, batch["id"])
+    assert bodies.batch_of(batch["id"], records) == (await stand.views.batch(None, batch["id"])).found
