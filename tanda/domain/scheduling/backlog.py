@@ -11,13 +11,11 @@ which is at its limit holds up nobody else's files.
 
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from tanda.contracts import events as e
-from tanda.contracts.results import BlobRef
-from tanda.contracts.work import WorkItem
 from tanda.domain.scheduling.limits import Limits
 from tanda.domain.scheduling.turns import TenantTurns, Turns
 
@@ -265,6 +263,28 @@ class Backlog:
         self._shrunk(track, batch)
         return batch, file_id
 
+    def turn_of(self, batch: BatchEntry, file_id: str, most: int) -> Iterator[str]:
+        """The file of a turn and those that go with it, one by one: each is put in flight before the next is
+        asked for, so that limits hold. Where groups have turns, single files must not wait a group for each.
+        """
+        track = self._track(batch.files[file_id])
+        queue = batch.queues[track]
+        yield file_id
+        for _ in range(most - 1):
+            if (
+                not queue
+                or not batch.ready
+                or self.tenant_full(batch.tenant)
+                or self.processor_full(track[1])
+            ):
+                return
+            following = next(iter(queue))
+            if batch.files[following].group:
+                return
+            del queue[following]
+            self._shrunk(track, batch)
+            yield following
+
     def _next_track(self, lane: str) -> Track | None:
         """Of the tracks that may release, the one whose next tenant has waited longest."""
         open_tracks = [track for track, turns in self.turns.items() if track[0] == lane and turns]
@@ -465,34 +485,3 @@ class Backlog:
 def _name(track: Track) -> str:
     """A track in the book of turns; no tenant's name has a space."""
     return " ".join(track)
-
-
-def work_item(batch: BatchEntry, file_id: str) -> WorkItem:
-    """What a runner needs to process a file."""
-    file = batch.files[file_id]
-    queued = file.queued
-    return WorkItem(
-        tenant=batch.tenant,
-        batch_id=batch.batch_id,
-        file_id=file_id,
-        seq=file.seq,
-        attempt=queued.attempt,
-        name=queued.name,
-        content_type=queued.content_type,
-        bytes=queued.bytes,
-        sha256=queued.sha256,
-        source=queued.source,
-        processor=queued.processor,
-        processor_version=queued.processor_version,
-        options=queued.options,
-        lane=file.lane,
-        effort=queued.effort,
-        group=file.group,
-    )
-
-
-def move_source(batch: BatchEntry, file_id: str, source: BlobRef) -> None:
-    """A file that is still under way reads its bytes elsewhere from now on."""
-    file = batch.files.get(file_id)
-    if file is not None:
-        file.queued = msgspec.structs.replace(file.queued, source=source)

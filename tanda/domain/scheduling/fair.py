@@ -27,18 +27,18 @@ import msgspec
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.times import epoch_ms, rfc3339
-from tanda.contracts.work import LANE_DEFAULT, Timer, WorkItem, lane_provider, provider_lane
+from tanda.contracts.work import LANE_DEFAULT, LANE_QUICK, Timer, WorkItem, lane_provider, provider_lane
+from tanda.domain.groups import GROUP_FILES
 from tanda.domain.scheduling.backlog import (
     Backlog,
     BatchEntry,
     BatchKey,
     FileEntry,
     Kept,
-    move_source,
-    work_item,
 )
 from tanda.domain.scheduling.due import Due, batch_due, file_due
 from tanda.domain.scheduling.grouped import Grouped, Parting
+from tanda.domain.scheduling.items import move_source, work_item
 from tanda.domain.scheduling.limits import NO_BRAKE, Brake, Limits, allowed, success, trouble
 from tanda.domain.scheduling.providers import provider_of
 from tanda.domain.scheduling.reasons import Reasons
@@ -141,8 +141,10 @@ class FairScheduler:
             if group := batch.files[file_id].group:
                 items += self._grouped.release(batch, group, since)
                 continue
-            self._backlog.take_off(batch, file_id, since)
-            items.append(work_item(batch, file_id))
+            turn_room = min(room - len(items), GROUP_FILES) if lane == LANE_QUICK else 1
+            for one in self._backlog.turn_of(batch, file_id, turn_room):
+                self._backlog.take_off(batch, one, since)
+                items.append(work_item(batch, one))
         return items
 
     def partings(self, now_ms: int) -> list[Parting]:

@@ -16,8 +16,8 @@ from tanda.domain.scheduling.backlog import (
     BatchKey,
     FileEntry,
     GroupEntry,
-    work_item,
 )
+from tanda.domain.scheduling.items import work_item
 
 #: What was asked for and nobody did is asked for again after this time, as an alarm is.
 PART_AGAIN_MS = 10_000

@@ -1,7 +1,8 @@
 """Whose turn it is: the fair order among the batches that have something to release.
 
 Round robin over tenants; within a tenant a wheel over the priorities; within a priority round robin
-over batches. A turn is one file, so that every file costs the same and no deficit needs carrying.
+over batches. A turn is one file (of quick work a group, or as many single files), so that every turn costs
+much the same and no deficit needs carrying.
 
 The wheel has 13 places, 8 for interactive, 4 for normal, 1 for bulk; places of a priority that has
 nothing waiting are skipped. So every priority keeps its share however much is asked of the others,

@@ -81,3 +81,27 @@ def test_slow_files_of_a_small_batch_have_its_lane_once_they_are_parted() -> Non
     fair.apply_many(log.records)
     assert released(fair, LANE_DEFAULT) == released(fair, LANE_QUICK) == []
     assert released(fair, LANE_SMALL) == ["f0", "f1"]
+
+
+def test_a_group_and_single_files_get_the_same_share() -> None:
+    """A turn of quick work is a group, or as many files that are by themselves."""
+    log, fair = FoldedLog(), FairScheduler(LANES)
+    grouped(log, *["noop"] * 100)
+    log.append(e.BatchCreated(name="b2"), "b2")
+    for at in range(300):
+        log.append(file_queued(at, processor="noop"), "b2", f"s{at:03d}")
+    log.append(e.BatchSealed(total=300), "b2")
+    fair.apply_many(log.records)
+    given = released(fair, LANE_QUICK, room=200)
+    assert sorted(given) == sorted([f"f{at}" for at in range(100)] + [f"s{at:03d}" for at in range(100)])
+
+
+def test_a_turn_of_single_files_ends_at_a_limit() -> None:
+    """Of a batch that may have three at once, three are released."""
+    log, fair = FoldedLog(), FairScheduler(LANES)
+    log.append(e.BatchCreated(name="b2", limit=3), "b2")
+    for at in range(10):
+        log.append(file_queued(at, processor="noop"), "b2", f"s{at}")
+    log.append(e.BatchSealed(total=10), "b2")
+    fair.apply_many(log.records)
+    assert released(fair, LANE_QUICK) == ["s0", "s1", "s2"]
