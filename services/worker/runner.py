@@ -154,7 +154,7 @@ class Runner:
 
     async def handle(self, deliveries: Sequence[Delivery], slot: int = 1) -> None:
         """Start, process, outcome, done: for each of them, with shared commits."""
-        if deliveries[0].item.group:
+        if deliveries and deliveries[0].item.group:
             await self._while_extended(deliveries, self._together.handle(deliveries[0]))
             return
         at_once, runs = self._sorted([Run(one, slot) for one in deliveries])

@@ -14,6 +14,7 @@ import pytest
 from tanda.adapters.memory import MemoryLog
 from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import events as e
+from tanda.contracts.envelope import singly
 from tanda.contracts.results import BlobRef
 from tanda.domain.errors import Unavailable
 from tests.integration.gateway.stand import Stand, names_in_log, parts, settings_in, xml
@@ -40,7 +41,7 @@ async def queued(stand: Stand) -> list[e.FileQueued]:
     return [
         record.event
         async for records in stand.log.read()
-        for record in records
+        for record in singly(records)
         if isinstance(record.event, e.FileQueued)
     ]
 
@@ -109,12 +110,14 @@ async def test_a_refused_file_is_not_stored(stand: Stand, http: httpx2.AsyncClie
 
 
 async def test_more_files_than_one_append_takes(stand: Stand, http: httpx2.AsyncClient) -> None:
-    """In chunks, the seal last; indices are those of the upload."""
-    response = await http.post("/v1/batches", files=parts(*[("a.xml", xml(n)) for n in range(1_400)]))
-    assert response.status_code == 201 and response.json()["counts"]["queued"] == 1_400
+    """In chunks, the seal last; files in groups, rejected ones by themselves; indices are the upload's."""
+    files = [("b.exe", b"MZ\0\0") if n % 4 else ("a.xml", xml(n)) for n in range(1_400)]
+    response = await http.post("/v1/batches", files=parts(*files))
+    assert response.status_code == 201 and response.json()["counts"]["queued"] == 350
     names = await names_in_log(stand)
-    assert names[0] == "BatchCreated" and names[-1] == "BatchSealed" and len(names) == 1_402
-    assert [event.index for event in await queued(stand)] == list(range(1_400))
+    assert names[0] == "BatchCreated" and names[-1] == "BatchSealed" and len(names) == 1_066
+    assert (names.count("FilesQueued"), names.count("FileRejected")) == (14, 1_050)
+    assert [event.index for event in await queued(stand)] == list(range(0, 1_400, 4))
 
 
 ONE = parts(("a.xml", xml()))
