@@ -42,7 +42,7 @@ async def measure(rounds: int, files: int, only: set[str]) -> list[dict[str, obj
                 ("single", "ms from the acceptance of one file to its result, p50", single.run),
                 ("pipeline", "files/s, seal to BatchCompleted, noop, fsync always", pipeline.run),
                 ("invoices", "files/s, upload's answer to BatchCompleted, sandboxed XML", invoices.run),
-                ("control", "ms from a pause to the last start after it, 10,000 queued", control.run),
+                ("control", "ms from a pause to the last start after it, 30,000 queued", control.run),
                 ("live", "ms from the append's call to the client, p50", live.run),
                 ("many", "ms from the append's call to the last of 3,000 clients, p50", many.run),
                 ("upload", "files/s, ms, MB/s and MB of gateway memory while uploading", upload.run),

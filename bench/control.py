@@ -1,4 +1,4 @@
-"""How soon a pause holds, and how soon a small batch is done, while 10,000 files are queued."""
+"""How soon a pause holds, and how soon a small batch is done, while 30,000 files are queued."""
 
 import asyncio
 import time
@@ -10,11 +10,12 @@ from tanda.adapters.nats import Connection, connect
 from tanda.contracts import events as e
 from tanda.contracts import ids
 from tanda.contracts.envelope import new_event, singly
-from tanda.contracts.subjects import batch_all, batch_subject
+from tanda.contracts.subjects import batch_all, batch_subject, file_subject, group_token
 from tanda.contracts.times import epoch_ms
 from tests.running import Running
 
-LARGE = 10_000
+#: Of 10,000 nothing is left by the time that a pause arrives.
+LARGE = 30_000
 SMALL = 3
 POLL_S = 0.002
 QUIET_S = 1.5
@@ -31,12 +32,12 @@ async def run(stack: Running, files: int) -> dict[str, float]:
     try:
         alone = await small_batch(stack, connection)
         paused = await seal(stack, connection, LARGE)
-        await pause(stack, paused)
+        await pause(stack, connection, paused)
         await asyncio.sleep(QUIET_S)
         held = await starts_after_pause_ms(connection, paused)
         await cancel(stack, paused)
         large = await seal(stack, connection, LARGE)
-        await under_way(stack, large)
+        await under_way(stack, connection, large)
         behind = await small_batch(stack, connection)
         await cancel(stack, large)
         return {
@@ -54,11 +55,12 @@ async def cancel(stack: Running, batch: tuple[str, str]) -> None:
     await stack.finished(batch[1])
 
 
-async def under_way(stack: Running, batch: tuple[str, str]) -> None:
-    """Waits until some of its files are done."""
+async def under_way(stack: Running, connection: Connection, batch: tuple[str, str]) -> None:
+    """Waits until some of its files are done, as the log has it: the views are still busy with its start."""
 
     async def begun() -> bool:
-        return bool(((await stack.batch(batch[1])) or {}).get("counts", {}).get("completed"))
+        first = await connection.log.last(file_subject(*batch, group_token(0)))
+        return first is not None and isinstance(first.event, e.FilesCompleted)
 
     await stack.until(begun, 60)
 
@@ -94,9 +96,9 @@ async def small_batch(stack: Running, connection: Connection) -> tuple[float, fl
     return float(moments["FileCompleted"] - sealed), float(moments["BatchCompleted"] - sealed)
 
 
-async def pause(stack: Running, large: tuple[str, str]) -> None:
+async def pause(stack: Running, connection: Connection, large: tuple[str, str]) -> None:
     """While some of its files are done and most are not."""
-    await under_way(stack, large)
+    await under_way(stack, connection, large)
     async with stack.http(large[0]) as http:
         (await http.post(f"/v1/batches/{large[1]}/pause")).raise_for_status()
 
