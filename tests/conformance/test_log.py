@@ -191,9 +191,12 @@ async def test_an_unknown_subject_has_no_last_event(log: Log, story: Story) -> N
 
 
 async def test_a_reader_takes_large_events_a_few_at_a_time(log: Log, story: Story) -> None:
-    """More bytes than the server may have waiting for one reader: all come, in order, read or followed."""
+    """More bytes than the server may have waiting for one reader: all come, in order, read or followed.
+
+    So many that a reader which had to begin again after each of its pulls would not be through in time.
+    """
     before = await log.position()
-    names = [f"{index:03d}-" + "x" * 100_000 for index in range(120)]
+    names = [f"{index:03d}-" + "x" * 100_000 for index in range(330)]
     files = [msgspec.structs.replace(queued(index), name=name) for index, name in enumerate(names)]
     for start in range(0, len(files), 30):
         await log.append([story.file(start + at, one) for at, one in enumerate(files[start : start + 30])])

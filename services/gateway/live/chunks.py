@@ -17,7 +17,7 @@ class Frame(NamedTuple):
 
     seq: int
     sse: bytes
-    #: How many clients see in it; none where it is of no interest to them.
+    #: How many events clients see in it: none in ``FilesParted``.
     events: int
 
 

@@ -84,16 +84,20 @@ def test_slow_files_of_a_small_batch_have_its_lane_once_they_are_parted() -> Non
 
 
 def test_a_group_and_single_files_get_the_same_share() -> None:
-    """A turn of quick work is a group, or as many files that are by themselves."""
+    """A turn of quick work is a group, or as many single files: nobody's wait for a group each."""
     log, fair = FoldedLog(), FairScheduler(LANES)
-    grouped(log, *["noop"] * 100)
+    log.append(e.BatchCreated(name="b1"), "b1")
+    for number in range(2):
+        files = [(f"f{number}-{at}", file_queued(100 * number + at, processor="noop")) for at in range(100)]
+        log.append(e.FilesQueued(files=files), "b1", group_token(number), expected=0)
+    log.append(e.BatchSealed(total=200), "b1")
     log.append(e.BatchCreated(name="b2"), "b2")
     for at in range(300):
         log.append(file_queued(at, processor="noop"), "b2", f"s{at:03d}")
     log.append(e.BatchSealed(total=300), "b2")
     fair.apply_many(log.records)
     given = released(fair, LANE_QUICK, room=200)
-    assert sorted(given) == sorted([f"f{at}" for at in range(100)] + [f"s{at:03d}" for at in range(100)])
+    assert sorted(given) == sorted([f"f0-{at}" for at in range(100)] + [f"s{at:03d}" for at in range(100)])
 
 
 def test_a_turn_of_single_files_ends_at_a_limit() -> None:
