@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 
 from tanda.client import Client
+from tanda.client.tls import verify_for
 
 START_S_MAX = 120.0
 STOP_S_MAX = 15.0
@@ -97,7 +98,7 @@ class Running:
         assert self._process is not None
         assert self._process.poll() is None, (self.data / "up.log").read_text()[-4000:]
         try:
-            return httpx2.get(f"{self.url}/readyz", timeout=2).is_success
+            return httpx2.get(f"{self.url}/readyz", timeout=2, verify=verify_for(self.url)).is_success
         except (OSError, ValueError, httpx2.TransportError):
             return False
 
@@ -106,7 +107,7 @@ class Running:
 
     def http(self, tenant: str | None = None) -> httpx2.AsyncClient:
         headers = {"Tanda-Tenant": tenant} if tenant else {}
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=60)
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=60, verify=verify_for(self.url))
 
     def tanda(self, *arguments: str, within_s: float = 120) -> subprocess.CompletedProcess[str]:
         """The command line, on this stack."""
@@ -141,8 +142,9 @@ class Running:
     async def batch(self, batch_id: str) -> dict[str, Any] | None:
         """The batch, or None while nobody answers."""
         try:
-            async with httpx2.AsyncClient(timeout=5) as http:
-                response = await http.get(f"{self.url}/v1/batches/{batch_id}")
+            url = self.url
+            async with httpx2.AsyncClient(timeout=5, verify=verify_for(url)) as http:
+                response = await http.get(f"{url}/v1/batches/{batch_id}")
         except (OSError, ValueError, httpx2.TransportError):
             return None
         return response.json() if response.is_success else None

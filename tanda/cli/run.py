@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from tanda.cli import show
 from tanda.cli.target import DATA_DEFAULT, Failed, Target
 from tanda.client import Client, collect_files
+from tanda.client.tls import verify_for
 
 #: The first start makes a database and waits for the slowest server.
 START_S_MAX = 180.0
@@ -114,7 +115,8 @@ class _running:
         try:
             facts = Target(data=self._data).run_facts()
             os.kill(facts["supervisor"], 0)
-            ready = httpx2.get(f"{facts['url']}/readyz", timeout=2.0).is_success
+            url = facts["url"]
+            ready = httpx2.get(f"{url}/readyz", timeout=2.0, verify=verify_for(url)).is_success
         except (Failed, OSError, KeyError, json.JSONDecodeError, httpx2.TransportError):
             return ""
-        return facts["url"] if ready else ""
+        return url if ready else ""

@@ -21,6 +21,7 @@ import httpx2
 from tanda.client.errors import TandaProblem, TandaUnreachable, raise_for_problem
 from tanda.client.form import FormUpload, present
 from tanda.client.live import RECONNECT_WAIT_S, SILENCE_S, LiveEvent, Positions
+from tanda.client.tls import verify_for
 from tanda.client.uploads import STILL_RUNNING, collect_files
 
 FINISHED = frozenset({"completed", "completed_with_errors", "failed", "cancelled"})
@@ -35,7 +36,9 @@ class AsyncClient:
     def __init__(self, url: str, *, key: str | None = None, tenant: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         headers |= {"Tanda-Tenant": tenant} if tenant else {}
-        self._http = httpx2.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S)
+        self._http = httpx2.AsyncClient(
+            base_url=url, headers=headers, timeout=TIMEOUT_S, verify=verify_for(url)
+        )
 
     async def __aenter__(self) -> "AsyncClient":
         return self

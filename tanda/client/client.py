@@ -12,6 +12,7 @@ import httpx2
 from tanda.client.errors import TandaUnreachable, raise_for_problem
 from tanda.client.form import present
 from tanda.client.live import LiveEvent, follow
+from tanda.client.tls import verify_for
 from tanda.client.uploads import OnBytes, Upload, collect_files, pages
 
 FINISHED = frozenset({"completed", "completed_with_errors", "failed", "cancelled"})
@@ -33,7 +34,7 @@ class Client:
             headers["Authorization"] = f"Bearer {key}"
         if tenant:
             headers["Tanda-Tenant"] = tenant
-        self._http = httpx2.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+        self._http = httpx2.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, verify=verify_for(url))
         self._memory = memory
 
     def __enter__(self) -> "Client":
