@@ -132,7 +132,7 @@ class Runner:
             return self._sharing.groups([(one.item, one) for one in deliveries], self._free)
         grouped = [[one] for one in deliveries if one.item.group]
         single = [one for one in deliveries if not one.item.group]
-        if single and all(self._outcomes.quick(one.item) for one in single):
+        if single and self._outcomes.quick(*(one.item for one in single)):
             return [*grouped, single]
         return [*grouped, *([one] for one in single)]
 

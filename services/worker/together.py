@@ -48,7 +48,7 @@ class Together:
 
     async def _outcome(self, delivery: Delivery) -> e.FilesCompleted | e.FilesParted:
         items = delivery.items
-        if not delivery.is_first or not all(map(self._outcomes.quick, items)):
+        if not delivery.is_first or not self._outcomes.quick(*items):
             return e.FilesParted()
         begun_at = rfc3339(int(self._clock() * 1000))
         results: list[tuple[str, e.FileCompleted]] = []

@@ -101,8 +101,24 @@ def evolve(state: FileState, event: e.Event) -> FileState:
 
 def completed_at_once(attempt: int, effort: int, command: c.CompleteFile, begun_at: str) -> e.FileCompleted:
     """What ``decide`` makes of quick work on a queued file: thousands a second, and nothing to be decided."""
-    told: dict[str, Any] = _fields(command) | {"started_at": begun_at}
-    return e.FileCompleted(attempt=attempt, previous="queued", effort=effort, **told)
+    return e.FileCompleted(
+        attempt=attempt,
+        processor=command.processor,
+        processor_version=command.processor_version,
+        duration_ms=command.duration_ms,
+        result_sha256=command.result_sha256,
+        result_bytes=command.result_bytes,
+        result=command.result,
+        result_ref=command.result_ref,
+        artifacts=command.artifacts,
+        warnings=command.warnings,
+        reused=command.reused,
+        previous="queued",
+        provider=command.provider,
+        usage=command.usage,
+        started_at=begun_at,
+        effort=effort,
+    )
 
 
 def queued_state(item_attempt: int, item_effort: int = 0) -> FileState:

@@ -109,7 +109,7 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
         objects: dict[str, dict[str, BlobRef]] = {}
         held: set[str] = set()
         for file_id, file in self.files.items():
-            if file.source is None or archive_key(file.source.key) is None:
+            if file.source is None or _SOURCE_PART not in file.source.key:
                 continue
             if file.status == "completed" and file_id not in self.awaited:
                 if file.archived is None:
@@ -150,9 +150,10 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
             self.through_seq = record.seq
         self.pace = self.pace.after(record, len(self.files), self.final)
         event = record.event
-        if isinstance(event, e.FilesQueued | e.FilesCompleted):
-            for file_id, one in event.files:
-                self._file_event(file_id, one)
+        if isinstance(event, e.FilesQueued):
+            self._files_queued(event)
+        elif isinstance(event, e.FilesCompleted):
+            self._files_completed(event)
         elif record.file_id is None:
             self.subject_seq = record.seq
             self.state = batches.evolve(self.state, event)
@@ -189,6 +190,24 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
         file.archived = source.key
         self.deletable_news = True
 
+    def _files_queued(self, group: e.FilesQueued) -> None:
+        for file_id, event in group.files:
+            if file_id in self.files:
+                self._file_event(file_id, event)
+            else:
+                self.files[file_id] = SettlingFile("queued", event.source)
+
+    def _files_completed(self, group: e.FilesCompleted) -> None:
+        """What ``_file_event`` makes of each, where all is as it nearly always is."""
+        for file_id, event in group.files:
+            file = self.files.get(file_id)
+            if file is None or file.status != "queued" or file.archived is not None:
+                self._file_event(file_id, event)
+            else:
+                file.status = "completed"
+                self.final += 1
+                self.unarchived += _wants_archive(file)
+
     def _file_event(self, file_id: str, event: e.Event) -> None:
         status = STATUS_AFTER.get(type(event))
         if status is None:
@@ -217,7 +236,7 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
 def _wants_archive(file: SettlingFile) -> bool:
     if file.status != "completed" or file.archived is not None or file.source is None:
         return False
-    return archive_key(file.source.key) is not None
+    return _SOURCE_PART in file.source.key
 
 
 class _Snapshot(msgspec.Struct):

@@ -15,9 +15,10 @@ from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_all
 from tanda.domain.errors import LogDamaged, NotFound, WorldFailure
 from tanda.ports import Blobs, Log
-from tanda.results.fold import DocumentFile, DocumentFold
+from tanda.results import entry
+from tanda.results.fold import SEPARATOR, DocumentFile, DocumentFold
 
-#: Inline results of one build that stay in memory; beyond it they are on disk.
+#: Entries of one build that stay in memory; beyond it they are on disk.
 _SPOOL_BYTES = 8 * 1024**2
 #: The document is hashed and written in pieces of about this size.
 _PIECE_BYTES = 1024**2
@@ -65,24 +66,6 @@ def results_key(tenant: str, batch_id: str, version: int, sha256: str) -> str:
     never overwrites what ``BatchCompleted`` names.
     """
     return f"t/{tenant}/{batch_id}/results/v{version}/{sha256[:16]}/{batch_id}_resultados.json"
-
-
-class _Error(msgspec.Struct, frozen=True):
-    code: str
-    message: str
-    attempt: int
-
-
-class _Head(msgspec.Struct, frozen=True):
-    """An entry up to its result, which is put in as it is."""
-
-    lote_id: str
-    archivo_id: str
-    nombre: str
-    indice: int
-    estado: FileStatus
-    intentos: int
-    sha256: str | None
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -165,18 +148,15 @@ async def written(fold: DocumentFold, blobs: Blobs, spool: Path, tenant: str, ve
     document = await asyncio.to_thread(_Document, spool)
     try:
         await document.write(b'{"metadata":' + encode(_metadata(fold, version)) + b',"archivos_procesados":[')
-        before = b"\n"
-        for file in fold.files():
-            head = before + _head(fold.batch_id, file)
-            if isinstance(file.result, BlobRef):
-                await document.write(head)
-                async for piece in _checked(blobs, file.result, fold.batch_id, file.file_id):
-                    await document.write(piece)
-                await document.write(_tail(file))
+        left_out = len(b",")
+        for found in fold.pieces():
+            if isinstance(found, bytes):
+                await document.write(found[left_out:])
             else:
-                result = fold.spooled(file.result) if file.result else b""
-                await document.write(head + (result or b"null") + _tail(file))
-            before = b",\n"
+                async for piece in _entry(fold.batch_id, found, blobs):
+                    await document.write(piece[left_out:])
+                    left_out = 0
+            left_out = 0
         await document.write(b"]}\n")
         digest = await document.finish()
     except BaseException:
@@ -209,20 +189,17 @@ def _metadata(fold: DocumentFold, version: int) -> _Metadata:
     )
 
 
-def _head(batch_id: str, file: DocumentFile) -> bytes:
-    """An entry up to its result."""
-    head = _Head(batch_id, file.file_id, file.name, file.index, file.status, file.attempt, file.sha256)
-    return encode(head)[:-1] + b',"resultado":'
-
-
-def _tail(file: DocumentFile) -> bytes:
-    return b',"error":' + encode(_error(file)) + b"}"
-
-
-def _error(file: DocumentFile) -> _Error | None:
-    if file.error is None:
-        return None
-    return _Error(file.error.code, file.error.message, file.attempt)
+async def _entry(batch_id: str, file: DocumentFile, blobs: Blobs) -> AsyncIterator[bytes]:
+    """The entry of a file whose result, if it has one, is an object of its own."""
+    yield SEPARATOR + entry.head(
+        batch_id, file.file_id, file.name, file.index, file.status, file.attempt, file.sha256
+    )
+    if file.result_ref is None:
+        yield b"null"
+    else:
+        async for piece in _checked(blobs, file.result_ref, batch_id, file.file_id):
+            yield piece
+    yield entry.tail(file.error, file.attempt)
 
 
 async def _checked(blobs: Blobs, ref: BlobRef, batch_id: str, file_id: str) -> AsyncIterator[bytes]:

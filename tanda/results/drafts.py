@@ -17,10 +17,10 @@ from tanda.results.fold import DocumentFold
 
 Key = tuple[str, str]
 
-#: Of all drafts together, a file being some 600 bytes beside its result; the oldest draft makes room.
+#: Of all drafts together, a file being some 600 bytes beside its entry; the oldest draft makes room.
 DRAFTS_MAX = 64
 FILES_MAX = 50_000
-RESULT_BYTES_MAX = 32 * 1024**2
+ENTRY_BYTES_MAX = 40 * 1024**2
 
 
 class Drafts:
@@ -55,6 +55,6 @@ class Drafts:
         while self._folds and (
             len(self._folds) > DRAFTS_MAX
             or sum(fold.files_known for fold in self._folds.values()) > FILES_MAX
-            or sum(fold.bytes_spooled for fold in self._folds.values()) > RESULT_BYTES_MAX
+            or sum(fold.bytes_spooled for fold in self._folds.values()) > ENTRY_BYTES_MAX
         ):
             self._folds.popitem(last=False)

@@ -1,6 +1,11 @@
-"""What a result document says of each file: the fold of a batch's events, its results in a spool."""
+"""What a result document says of each file: the fold of a batch's events, with its entries in a spool.
 
-from collections.abc import Sequence
+The entry of a file with a result is written when the result comes; what is then left to do at a batch's end
+is to put pieces together.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import msgspec
@@ -10,6 +15,12 @@ from tanda.contracts.envelope import Recorded
 from tanda.contracts.events import STATUS_AFTER, FileStatus
 from tanda.contracts.results import BlobRef, FileError
 from tanda.domain.errors import LogDamaged
+from tanda.results import entry
+
+#: Entries that lie together are given out in pieces of about this size.
+PIECE_BYTES = 1024**2
+#: Before each entry but the first, of which the comma is left out.
+SEPARATOR = b",\n"
 
 
 class Spooled(msgspec.Struct, frozen=True):
@@ -31,12 +42,15 @@ class DocumentFile(msgspec.Struct, kw_only=True):
     status: FileStatus
     attempt: int
     error: FileError | None = None
-    result: Spooled | BlobRef | None = None
     processor: tuple[str, str] | None = None
+    #: A result that is an object of its own.
+    result_ref: BlobRef | None = None
+    #: Where the spool has the whole entry of a file with a result, the separator before it included.
+    entry: Spooled | None = None
 
 
 class DocumentFold:
-    """A batch's files as they are after the events so far, with their inline results in a spool."""
+    """A batch's files as they are after the events so far."""
 
     def __init__(self, batch_id: str, spool: IO[bytes]) -> None:
         self.batch_id = batch_id
@@ -59,9 +73,12 @@ class DocumentFold:
         for record in records:
             event = record.event
             self.seq, self.time = record.seq, record.time
-            if isinstance(event, e.FilesQueued | e.FilesCompleted):
-                for file_id, one in event.files:
-                    self._file_event(file_id, one, record)
+            if isinstance(event, e.FilesQueued):
+                for file_id, queued in event.files:
+                    self._begin(file_id, queued, queued.attempt)
+            elif isinstance(event, e.FilesCompleted):
+                for file_id, completed in event.files:
+                    self._complete(self._known(file_id, record), completed)
             elif type(event) in STATUS_AFTER:
                 self._file_event(str(record.file_id), event, record)
             elif isinstance(event, e.BatchCreated):
@@ -71,24 +88,37 @@ class DocumentFold:
         """Every file, in upload order."""
         return sorted(self._files.values(), key=lambda file: (file.index, file.order))
 
-    def spooled(self, place: Spooled) -> bytes:
-        self._spool.seek(place.offset)
-        return self._spool.read(place.bytes)
+    def pieces(self) -> Iterator[bytes | DocumentFile]:
+        """Every file in upload order: entries that are written, as many as lie together at once; of any
+        other file what is known of it.
+        """
+        begin = end = 0
+        for file in self.files():
+            place = file.entry
+            if place is not None and place.offset == end and end - begin < PIECE_BYTES:
+                end += place.bytes
+                continue
+            if end > begin:
+                yield self._read(begin, end)
+            begin = end = 0
+            if place is None:
+                yield file
+            else:
+                begin, end = place.offset, place.offset + place.bytes
+        if end > begin:
+            yield self._read(begin, end)
 
     def counts(self) -> dict[FileStatus, int]:
         """Files by status, without the statuses that nothing is in."""
-        counts: dict[FileStatus, int] = {}
-        for file in self._files.values():
-            counts[file.status] = counts.get(file.status, 0) + 1
-        return counts
+        return dict(Counter(file.status for file in self._files.values()))
 
     def processor_versions(self) -> dict[str, str]:
         """By name; where files of one batch were made by several versions, all of them: ``1,2``."""
-        found: dict[str, set[str]] = {}
-        for file in self._files.values():
-            if file.processor is not None and file.status in ("completed", "failed"):
-                found.setdefault(file.processor[0], set()).add(file.processor[1])
-        return {name: ",".join(sorted(versions)) for name, versions in sorted(found.items())}
+        ended = {file.processor for file in self._files.values() if file.status in ("completed", "failed")}
+        found: dict[str, list[str]] = {}
+        for name, version in sorted(filter(None, ended)):
+            found.setdefault(name, []).append(version)
+        return {name: ",".join(versions) for name, versions in found.items()}
 
     def _file_event(self, file_id: str, event: e.Event, record: Recorded) -> None:
         match event:
@@ -106,9 +136,7 @@ class DocumentFold:
                 file.attempt = event.attempt
                 file.processor = (event.processor, event.processor_version)
             case e.FileCompleted():
-                file.attempt, file.error = event.attempt, None
-                file.processor = (event.processor, event.processor_version)
-                file.result = event.result_ref or self._store(bytes(event.result))
+                self._complete(file, event)
             case e.FileFailed() | e.FileAttemptFailed():
                 file.attempt, file.error = event.attempt, event.error
             case e.FileCancelled():
@@ -130,6 +158,16 @@ class DocumentFold:
         self._files[file_id] = file
         return file
 
+    def _complete(self, file: DocumentFile, event: e.FileCompleted) -> None:
+        file.status, file.attempt, file.error = "completed", event.attempt, None
+        file.processor = (event.processor, event.processor_version)
+        file.result_ref = event.result_ref
+        if event.result_ref is None:
+            head = entry.head(
+                self.batch_id, file.file_id, file.name, file.index, file.status, file.attempt, file.sha256
+            )
+            file.entry = self._store(b"".join((SEPARATOR, head, bytes(event.result) or b"null", entry.TAIL)))
+
     def _known(self, file_id: str, record: Recorded) -> DocumentFile:
         file = self._files.get(file_id)
         if file is None:
@@ -138,9 +176,13 @@ class DocumentFold:
             )
         return file
 
-    def _store(self, result: bytes) -> Spooled:
-        place = Spooled(self._spooled, len(result))
+    def _store(self, piece: bytes) -> Spooled:
+        place = Spooled(self._spooled, len(piece))
         self._spool.seek(self._spooled)
-        self._spool.write(result)
-        self._spooled += len(result)
+        self._spool.write(piece)
+        self._spooled += len(piece)
         return place
+
+    def _read(self, begin: int, end: int) -> bytes:
+        self._spool.seek(begin)
+        return self._spool.read(end - begin)

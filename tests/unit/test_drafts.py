@@ -10,7 +10,7 @@ from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.contracts import commands as c
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.events import FINAL_STATUSES
-from tanda.domain.settling import Settling
+from tanda.domain.settling import Settling, archived_ref
 from tanda.results import Drafts, ResultsCache, build, drafts
 from tanda.results.fold import DocumentFold
 from tests.batch_story import BatchStory
@@ -66,7 +66,9 @@ async def test_the_oldest_draft_makes_room(monkeypatch: pytest.MonkeyPatch) -> N
     log, blobs = MemoryLog(), MemoryBlobs()
     stories = [await settled(log, blobs, name) for name in ("first", "second", "third")]
     records = await all_of(log)
-    two_and_a_half = {"DRAFTS_MAX": 2, "FILES_MAX": 10, "RESULT_BYTES_MAX": 5 * len('{"número": 0}'.encode())}
+    one = DocumentFold(stories[0][0].batch_id, BytesIO())
+    one.apply([record for record in records if record.batch_id == one.batch_id])
+    two_and_a_half = {"DRAFTS_MAX": 2, "FILES_MAX": 10, "ENTRY_BYTES_MAX": 5 * one.bytes_spooled // 2}
     for limit, value in two_and_a_half.items():
         with monkeypatch.context() as patch:
             patch.setattr(drafts, limit, value)
@@ -83,7 +85,7 @@ async def test_files_of_a_group_are_known_as_any_others(seed: int) -> None:
     random = RandomBatches(log, seed, batches_max=20)
     await random.run(400)
     records = await all_of(log)
-    settling = Settling()
+    settling, archivable = Settling(), 0
     for one in random.batches:
         mine = [record for record in records if record.batch_id == one.batch_id]
         fold = DocumentFold(one.batch_id, BytesIO())
@@ -94,4 +96,10 @@ async def test_files_of_a_group_are_known_as_any_others(seed: int) -> None:
         assert {file.file_id: file.status for file in fold.files()} == statuses
         assert {file_id: file.status for file_id, file in batch.files.items()} == statuses
         assert batch.final == sum(status in FINAL_STATUSES for status in statuses.values())
+        unarchived = [one for one in batch.files.values() if one.status == "completed" and not one.archived]
+        assert batch.unarchived == sum(
+            archived_ref(one.source) != one.source for one in unarchived if one.source
+        )
+        archivable += batch.unarchived
+    assert archivable
     assert {record.name for record in records} >= {"FilesQueued", "FilesCompleted", "FilesParted"}

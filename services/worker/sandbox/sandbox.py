@@ -31,8 +31,8 @@ from services.worker.sandbox import child, zygote
 from services.worker.sandbox.confine import LAYERS
 from services.worker.sandbox.link import Call, ZygoteDied, ZygoteLink
 from services.worker.sandbox.verdict import LOST, Outcome, judge, read_answer, read_answers
-from services.worker.sandbox.wire import Begin, Job, Known, Limits
-from tanda.contracts.results import Failure, Processor
+from services.worker.sandbox.wire import Begin, Given, Job, Known, Limits
+from tanda.contracts.results import Failure, Processor, Result
 from tanda.settings import Settings
 
 __all__ = ["Job", "Limits", "Outcome", "Sandbox", "SandboxFailed", "installed_processors"]
@@ -51,6 +51,8 @@ _KINDS_MAX = 1_000
 START_S = 30.0
 #: Pauses between starts of a zygote that keeps dying.
 _RESTART_S = (0.0, 0.1, 0.5, 1.0, 5.0)
+
+_raw = msgspec.json.Decoder(msgspec.Raw)
 
 _log = structlog.get_logger("tanda.sandbox")
 
@@ -161,7 +163,11 @@ class Sandbox:
         That is for processors which never look into the content (``noop``), and saves the fork.
         """
         limits = job.limits or self._limits
-        return judge(child.call(self._trusted[job.processor], job, limits), limits)
+        answer = child.call(self._trusted[job.processor], job, limits)
+        if isinstance(answer, Given) and not (answer.artifacts or answer.warnings):
+            # It is within its limits, and its JSON was made here a moment ago.
+            return Result(data=_raw.decode(answer.data))
+        return judge(answer, limits)
 
     async def run_many(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Runs all jobs, each in its own child, and gives their outcomes in the same order."""

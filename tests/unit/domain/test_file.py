@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.contracts.events import FINAL_STATUSES, STATUS_AFTER
+from tanda.contracts.results import StoredArtifact, Usage
 from tanda.domain import file as files
 from tanda.domain.errors import StateForbids
 from tests.unit.domain.folding import (
@@ -238,6 +239,22 @@ class FileLife(RuleBasedStateMachine):
     @invariant()
     def replaying_gives_the_same_state(self) -> None:
         assert reduce(files.evolve, self.events, files.initial()) == self.state
+
+
+def test_quick_work_is_told_as_any_other() -> None:
+    """With every field that a completion has; the short way leaves none out."""
+    usage = Usage(provider="p", model="m")
+    artifact = StoredArtifact(name="a", content_type="t", blob=ARCHIVED)
+    command = msgspec.structs.replace(
+        complete_file(), result_ref=ARCHIVED, artifacts=[artifact], warnings=["w"], reused=True, provider="p",
+        usage=usage, started_at=LATER,
+    )  # fmt: skip
+    optional = [one for one in msgspec.structs.fields(command) if not one.required]
+    assert all(getattr(command, one.name) not in (None, [], False) for one in optional)
+
+    (decided,) = files.decide(files.queued_state(2, 7), command)
+
+    assert files.completed_at_once(2, 7, command, LATER) == decided
 
 
 TestFileLife = FileLife.TestCase
