@@ -5,6 +5,7 @@ from typing import Any
 
 from services.projector.views.rows import Rows, clean
 from services.projector.views.schema import ddl
+from services.projector.views.view import View
 from tanda.contracts import events as e
 from tanda.contracts.codec import encode
 from tanda.contracts.envelope import Recorded
@@ -55,7 +56,7 @@ BATCHES = Table(
 )
 
 
-class Batches:
+class Batches(View):
     """``GET /v1/batches``; its ``status`` is computed by the table from these facts."""
 
     name = "batches"
@@ -63,8 +64,16 @@ class Batches:
     ddl = ddl("batches")
     tables = (BATCHES,)
 
-    def fold(self, events: Sequence[Recorded]) -> list[Write]:
-        rows = Rows(BATCHES)
+    def folding(self) -> "_Folding":
+        return _Folding()
+
+
+class _Folding:
+    def __init__(self) -> None:
+        self._rows = Rows(BATCHES)
+
+    def add(self, events: Sequence[Recorded]) -> None:
+        rows = self._rows
         for record in events:
             kind = type(record.event)
             key = (record.batch_id,)
@@ -76,7 +85,9 @@ class Batches:
                 rows.change(key, change(record))
             elif kind not in _NO_NEWS:
                 rows.change(key, {"seq": record.seq})
-        return rows.writes()
+
+    def writes(self) -> list[Write]:
+        return self._rows.writes()
 
 
 def _counted(record: Recorded, status: e.FileStatus) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A column either takes the latest value (``set``) or merges with what the row hol
 needs the row it changes, and a view never looks anything up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -69,28 +69,38 @@ class Rows:
         return writes + [self._change(tuple(sorted(names)), keys) for names, keys in groups.items()]
 
     def _copy(self) -> Write:
-        names = tuple(self._table.columns)
-        rows = self._new.values()
-        columns = [[row[name] for row in rows] for name in names]
-        clear = _clear(self._table)
+        table = self._table
+        rows = [[row[name] for name in table.columns] for row in self._new.values()]
         return Write(
-            table=self._table.name, names=names, columns=columns, rows=len(rows), clear_sql=clear
+            table=table.name, names=tuple(table.columns), records=rows, rows=len(rows),
+            clear_sql=clearing(table),
         )  # fmt: skip
 
     def _change(self, names: tuple[str, ...], keys: list[Key]) -> Write:
         rows = [self._changed[key] for key in keys]
-        values = {name: [row[name] for row in rows] for name in names}
-        same: dict[str, Any] = {}
-        if len(rows) > 1 and not self._upsert:
-            same = {name: each[0] for name, each in values.items() if each.count(each[0]) == len(each)}
-        various = tuple(name for name in names if name not in same)
-        columns = [list(column) for column in zip(*keys, strict=True)]
-        columns += [values[name] for name in various]
-        sql = _upsert(self._table, names) if self._upsert else _update(self._table, various, tuple(same))
+        columns = [[row[name] for row in rows] for name in names]
+        if not self._upsert:
+            return update_write(self._table, names, keys, columns)
         return Write(
-            table=self._table.name, names=(*self._table.key, *various), columns=columns, same=same, sql=sql,
-            rows=len(rows),
+            table=self._table.name, names=(*self._table.key, *names),
+            columns=[*zip(*keys, strict=True), *columns], sql=_upsert(self._table, names), rows=len(keys),
         )  # fmt: skip
+
+
+def update_write(
+    table: Table, names: tuple[str, ...], keys: Sequence[Key], columns: Sequence[Sequence[Any]]
+) -> Write:
+    """Changes of rows that are there, the same columns of each; what all have in common is told once."""
+    same: dict[str, Any] = {}
+    if len(keys) > 1:
+        pairs = zip(names, columns, strict=True)
+        same = {name: each[0] for name, each in pairs if each.count(each[0]) == len(each)}
+    various = tuple(name for name in names if name not in same)
+    told = [each for name, each in zip(names, columns, strict=True) if name not in same]
+    return Write(
+        table=table.name, names=(*table.key, *various), columns=[*zip(*keys, strict=True), *told], same=same,
+        sql=_update(table, various, tuple(same)), rows=len(keys),
+    )  # fmt: skip
 
 
 @cache
@@ -116,7 +126,8 @@ def _upsert(table: Table, names: tuple[str, ...]) -> str:
 
 
 @cache
-def _clear(table: Table) -> str:
+def clearing(table: Table) -> str:
+    """Removes rows by their keys."""
     same = " and ".join(f"t.{one} = u.{one}" for one in table.key)
     return f"delete from {{schema}}.{table.name} as t using {_arrays(table, ())} where {same}"  # noqa: S608
 

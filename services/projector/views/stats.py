@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from services.projector.views.rows import Rows
 from services.projector.views.schema import ddl
+from services.projector.views.view import View
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.views import Column, Table, Write
@@ -82,7 +83,7 @@ MINUTES = Table(
 )
 
 
-class Stats:
+class Stats(View):
     """``GET /v1/stats``."""
 
     name = "stats"
@@ -90,41 +91,63 @@ class Stats:
     ddl = ddl("stats")
     tables = (TENANTS, DAYS, DURATIONS, MINUTES, ETAS)
 
-    def fold(self, events: Sequence[Recorded]) -> list[Write]:
-        tenants, days, durations, minutes, etas = (Rows(table, upsert=True) for table in self.tables)
-        moves: Counter[_Move] = Counter()
-        lasted: Counter[tuple[str, str, int]] = Counter()
-        completed: dict[tuple[str, str], list[str]] = {}
+    def folding(self) -> "_Folding":
+        return _Folding()
+
+
+class _Folding:
+    """What files have in common is summed, and merged into rows once."""
+
+    def __init__(self) -> None:
+        self._batches: Counter[tuple[str, str]] = Counter()
+        self._bytes: Counter[tuple[str, str]] = Counter()
+        self._moves: Counter[_Move] = Counter()
+        self._lasted: Counter[tuple[str, str, int]] = Counter()
+        #: Of each tenant and moment, how many files were completed then.
+        self._completed: Counter[tuple[str, str]] = Counter()
+        self._etas: Counter[tuple[str, str, int]] = Counter()
+
+    def add(self, events: Sequence[Recorded]) -> None:
         for record in events:
             event, tenant, day = record.event, record.tenant, record.time[:10]
             status = e.STATUS_AFTER.get(type(event))
             if status is not None:
                 previous: e.FileStatus | None = getattr(event, "previous", None)
-                moves[tenant, day, status, previous] += 1
+                self._moves[tenant, day, status, previous] += 1
                 if previous is None:
-                    days.change((tenant, day), {"bytes": event.bytes})  # pyright: ignore[reportAttributeAccessIssue]
+                    self._bytes[tenant, day] += event.bytes  # pyright: ignore[reportAttributeAccessIssue]
                 elif isinstance(event, e.FileCompleted):
-                    lasted[tenant, day, event.duration_ms] += 1
-                    completed.setdefault((tenant, record.time[:16]), []).append(record.time)
+                    self._lasted[tenant, day, event.duration_ms] += 1
+                    self._completed[tenant, record.time] += 1
             elif isinstance(event, e.FilesQueued):
-                moves[tenant, day, "queued", None] += len(event.files)
-                days.change((tenant, day), {"bytes": sum(file.bytes for _, file in event.files)})
+                self._moves[tenant, day, "queued", None] += len(event.files)
+                self._bytes[tenant, day] += sum([file.bytes for _, file in event.files])
             elif isinstance(event, e.FilesCompleted):
-                moves[tenant, day, "completed", "queued"] += len(event.files)
-                lasted.update((tenant, day, file.duration_ms) for _, file in event.files)
-                completed.setdefault((tenant, record.time[:16]), []).extend([record.time] * len(event.files))
+                self._moves[tenant, day, "completed", "queued"] += len(event.files)
+                self._completed[tenant, record.time] += len(event.files)
+                for duration_ms, files in Counter([file.duration_ms for _, file in event.files]).items():
+                    self._lasted[tenant, day, duration_ms] += files
             elif isinstance(event, e.BatchCreated):
-                tenants.change((tenant,), {"batches": 1})
-                days.change((tenant, day), {"batches": 1})
+                self._batches[tenant, day] += 1
             elif isinstance(event, e.BatchCompleted) and event.eta_ratio is not None:
-                etas.change((tenant, day, bucket_ms(round(100 * event.eta_ratio))), {"batches": 1})
-        for (tenant, day, status, previous), files in moves.items():
+                self._etas[tenant, day, bucket_ms(round(100 * event.eta_ratio))] += 1
+
+    def writes(self) -> list[Write]:
+        tenants, days, durations, minutes, etas = (Rows(table, upsert=True) for table in Stats.tables)
+        for (tenant, day), batches in self._batches.items():
+            tenants.change((tenant,), {"batches": batches})
+            days.change((tenant, day), {"batches": batches})
+        for (tenant, day), size in self._bytes.items():
+            days.change((tenant, day), {"bytes": size})
+        for (tenant, day, status, previous), files in self._moves.items():
             tenants.change((tenant,), _moved(status, previous, files))
             days.change((tenant, day), _of_day(status, previous, files))
-        for (tenant, day, duration_ms), files in lasted.items():
+        for (tenant, day, duration_ms), files in self._lasted.items():
             durations.change((tenant, day, bucket_ms(duration_ms)), {"files": files})
-        for minute, times in completed.items():
-            minutes.change(minute, {"completed": len(times), "first_at": min(times), "last_at": max(times)})
+        for (tenant, at), files in self._completed.items():
+            minutes.change((tenant, at[:16]), {"completed": files, "first_at": at, "last_at": at})
+        for key, batches in self._etas.items():
+            etas.change(key, {"batches": batches})
         return [write for rows in (tenants, days, durations, minutes, etas) for write in rows.writes()]
 
 

@@ -36,7 +36,7 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
     """
     if clear:
         for schema, one in [(schema, one) for schema, step in steps for one in step.writes if one.clear_sql]:
-            keys = one.columns[: str(one.clear_sql).count("$")]
+            keys = zip(*(row[: str(one.clear_sql).count("$")] for row in one.records), strict=True)
             await connection.execute(str(one.clear_sql).format(schema=schema), *keys)
     advances = [(schema, _SQL["advance"]) for schema, _ in steps]
     writes = [(schema, _inlined(one)) for schema, step in steps for one in step.writes]
@@ -61,9 +61,8 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
                          table=f"{schema}.{one.table}", rows=one.rows - rows)  # fmt: skip
     for schema, one in writes:
         if one.sql is None:
-            records = zip(*one.columns, strict=True)
             await connection.copy_records_to_table(
-                one.table, schema_name=schema, columns=one.names, records=records
+                one.table, schema_name=schema, columns=one.names, records=one.records
             )
 
 
@@ -74,8 +73,8 @@ def _inlined(write: Write) -> Write:
     names = ", ".join(write.names)
     place = f"{{schema}}.{write.table}"
     sql = f"insert into {place} ({names}) select {names} from json_populate_recordset(null::{place}, $1)"  # noqa: S608
-    rows = [dict(zip(write.names, values, strict=True)) for values in zip(*write.columns, strict=True)]
-    return msgspec.structs.replace(write, sql=sql, columns=[msgspec.json.encode(rows).decode()])
+    rows = [dict(zip(write.names, values, strict=True)) for values in write.records]
+    return msgspec.structs.replace(write, sql=sql, records=(), columns=[msgspec.json.encode(rows).decode()])
 
 
 @lru_cache(_TEXTS_MAX)
