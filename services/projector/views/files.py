@@ -69,6 +69,7 @@ _COMPLETED_AT_ONCE = Shape(FILES, "started_at", *_COMPLETED.names)
 _ATTEMPT_FAILED = Shape(FILES, "error", "duration_ms", "status", "seq")
 _FAILED = Shape(FILES, "quarantined_seq", "error", "finished_at", "duration_ms", "status", "seq")
 _CANCELLED = Shape(FILES, "finished_at", "status", "seq")
+#: The batch tells where a file's source is now; it counts as the file's latest news.
 _ARCHIVED = Shape(FILES, "seq", "source_state", "source")
 
 
@@ -91,16 +92,19 @@ class _Folding:
     def add(self, events: Sequence[Recorded]) -> None:
         rows = self._rows
         for record in events:
-            event = record.event
-            if isinstance(event, e.FilesQueued | e.FilesCompleted):
-                batch_id = record.batch_id
+            event, batch_id = record.event, record.batch_id
+            if isinstance(event, e.FilesQueued):
                 for file_id, one in event.files:
-                    _told(rows, record, (batch_id, file_id), one)
+                    key = (batch_id, file_id)
+                    rows.new(key, _queued(record, key, one))
+            elif isinstance(event, e.FilesCompleted):
+                for file_id, one in event.files:
+                    rows.change((batch_id, file_id), *_completed(record, one))
             elif (sources := _SOURCES.get(type(event))) is not None:
                 for file_id, source in sources(event).items():
-                    rows.change((record.batch_id, file_id), _ARCHIVED, _archived(record, source))
+                    rows.change((batch_id, file_id), _ARCHIVED, (record.seq, "archived", _json(source)))
             else:
-                _told(rows, record, (record.batch_id, record.file_id), event)
+                _told(rows, record, (batch_id, record.file_id), event)
 
     def writes(self) -> list[Write]:
         return self._rows.writes()
@@ -182,11 +186,6 @@ def _failed(record: Recorded, event: e.FileFailed) -> Change:
 
 def _cancelled(record: Recorded, _: e.Event) -> Change:
     return _CANCELLED, (record.time, "cancelled", record.seq)
-
-
-def _archived(record: Recorded, source: BlobRef) -> Sequence[Any]:
-    """The batch tells where a file's source is now; it counts as the file's latest news."""
-    return record.seq, "archived", _json(source)
 
 
 def _sources(event: Any) -> dict[str, BlobRef]:
