@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from services.projector.reading import closing
 from services.projector.store import Shadow
@@ -14,6 +14,8 @@ from tanda.ports import Log
 #: Of so many events the rows are written at once. Most files are queued and completed within so many, and are
 #: written once, whole; as many again are being folded meanwhile, which is what memory is needed for.
 CHUNK_EVENTS = 20_000
+
+T = TypeVar("T")
 
 #: Told the number of positions read so far.
 Progress = Callable[[int], None]
@@ -87,7 +89,7 @@ class _Writing:
     """One chunk of all shadows at a time, beside what else is done."""
 
     def __init__(self) -> None:
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[list[None]] | None = None
 
     async def begin(self, building: Sequence[Building]) -> None:
         """Waits for the one before; what it raised comes out here."""
@@ -105,8 +107,12 @@ class _Writing:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def at_once(*works: Coroutine[Any, Any, None]) -> None:
+async def at_once(*works: Coroutine[Any, Any, T]) -> list[T]:
     """All at once, each on its own connection; none is left at work when another one failed."""
-    for outcome in await asyncio.gather(*works, return_exceptions=True):
-        if outcome is not None:
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    done: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
             raise outcome
+        done.append(outcome)
+    return done

@@ -91,7 +91,7 @@ async def verify(
             _check_comparable(view, None if live is None else live.version)
             assert live is not None, "checked just now"
             snapshots.append(snapshot)
-            building.append(await _begin(stack, store, view, live.seq))
+            building.append(await _begin(stack, store, view, live.seq, passing=True))
         rate = await _timed_build(log, building, progress)
         pairs = zip(building, snapshots, strict=True)
         return [await _verified(one, snapshot, rate) for one, snapshot in pairs]
@@ -109,7 +109,7 @@ async def as_of(
 ) -> list[Replayed]:
     """The views as they were right after a position; ``keep`` leaves their schemas behind."""
     async with AsyncExitStack() as stack:
-        building = [await _begin(stack, store, view, seq) for view in views]
+        building = [await _begin(stack, store, view, seq, passing=not keep) for view in views]
         rate = await _timed_build(log, building, progress)
         return [await _past(one, rate, rows_max, keep=keep) for one in building]
 
@@ -129,9 +129,12 @@ async def position_at(log: Log, time_text: str) -> int:
     return low
 
 
-async def _begin(stack: AsyncExitStack, store: Store, view: View, through: int = 0) -> Building:
+async def _begin(
+    stack: AsyncExitStack, store: Store, view: View, through: int = 0, *, passing: bool = False
+) -> Building:
     await store.drop_abandoned(view.name)
-    entered = await stack.enter_async_context(store.shadow(view.name, version_of(view), view.ddl))
+    shadow = store.shadow(view.name, version_of(view), view.ddl, passing=passing)
+    entered = await stack.enter_async_context(shadow)
     return Building(view, entered, through)
 
 
@@ -184,14 +187,19 @@ async def _verified(one: Building, snapshot: Rows, rate: float) -> Replayed:
 
 
 async def _compared(one: Building, rate: float, live: At, new: At, *, swapped: bool) -> Replayed:
-    tables = await new.rows.digest(new.schema, one.view.tables)
-    there = await live.rows.digest(live.schema, one.view.tables)
+    tables, there = await _digests(one.view, new, live)
     found: list[Difference] = []
     for table in one.view.tables:
         if tables[table.name] != there[table.name]:
             found += await differences(one.view.name, table, live, new, DIFFERENCES_MAX - len(found))
     replayed = _replayed(one, rate, tables, swapped=swapped)
     return msgspec.structs.replace(replayed, identical=tables == there, differences=found)
+
+
+async def _digests(view: View, new: At, live: At) -> list[dict[str, TableDigest]]:
+    """Of both; at once where each has a connection of its own."""
+    works = [at.rows.digest(at.schema, view.tables) for at in (new, live)]
+    return [await work for work in works] if new.rows is live.rows else await at_once(*works)
 
 
 async def _past(one: Building, rate: float, rows_max: int, *, keep: bool) -> Replayed:

@@ -49,6 +49,8 @@ BATCHES = Table(
         "bytes": Column("bigint", "add", 0),
         "effort": Column("bigint", "add", 0),
         "effort_done": Column("bigint", "add", 0),
+        "completions": _COUNT,
+        "archived": _COUNT,
         "results_version": Column("int", default=0),
         "results": Column("text"),
         "seq": Column("bigint"),
@@ -60,7 +62,7 @@ class Batches(View):
     """``GET /v1/batches``; its ``status`` is computed by the table from these facts."""
 
     name = "batches"
-    version = 3
+    version = 4
     ddl = ddl("batches")
     tables = (BATCHES,)
 
@@ -117,6 +119,8 @@ class _Sums:
         for (status, previous), files in self.moves.items():
             if previous is None:
                 change["total"] = change.get("total", 0) + files
+            if status == "completed":
+                change["completions"] = change.get("completions", 0) + files
             if previous != status:
                 change[status] = change.get(status, 0) + files
                 if previous is not None:
@@ -230,6 +234,13 @@ def _completed(record: Recorded) -> dict[str, Any]:
     }
 
 
+def _archived(record: Recorded) -> dict[str, Any]:
+    """Storage tells a file once; what a person has archived is not among those that wait for it."""
+    event = record.event
+    assert isinstance(event, e.SourcesArchived)
+    return {"archived": len(event.sources)}
+
+
 _CHANGES: dict[type[e.Event], Callable[[Recorded], dict[str, Any]]] = {
     e.BatchSealed: _sealed,
     e.BatchPaused: _paused,
@@ -238,6 +249,7 @@ _CHANGES: dict[type[e.Event], Callable[[Recorded], dict[str, Any]]] = {
     e.FilesRetried: _retried,
     e.BatchChanged: _changed,
     e.BatchCompleted: _completed,
+    e.SourcesArchived: _archived,
 }
 #: What changes nothing that is shown of a batch.
 _NO_NEWS: frozenset[type[e.Event]] = frozenset({*e.LIMIT_EVENTS, e.FilesParted})

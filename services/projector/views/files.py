@@ -33,6 +33,7 @@ FILES = Table(
         "queued_at": Column("text"),
         "provider": Column("text"),
         "quarantined_seq": Column("bigint"),
+        "stopped_seq": Column("bigint"),
         "started_at": Column("text"),
         "processor": Column("text"),
         "warnings": Column("text"),
@@ -55,8 +56,8 @@ Change = tuple[Shape, Sequence[Any]]
 
 _AGAIN = Shape(
     FILES,
-    *("attempt", "queued_at", "provider", "quarantined_seq", "started_at", "processor", "warnings"),
-    *("artifacts", "result_seq", "cost", "reused", "error", "finished_at", "duration_ms", "status", "seq"),
+    *("attempt", "queued_at", "provider", "quarantined_seq", "stopped_seq", "started_at", "processor"),
+    *("warnings", "artifacts", "result_seq", "cost", "reused", "error", "finished_at", "duration_ms", "status", "seq"),
 )
 _STARTED = Shape(FILES, "attempt", "provider", "started_at", "processor", "status", "seq")
 _WAITING = Shape(FILES, "status", "seq")
@@ -67,8 +68,10 @@ _COMPLETED = Shape(
 )
 _COMPLETED_AT_ONCE = Shape(FILES, "started_at", *_COMPLETED.names)
 _ATTEMPT_FAILED = Shape(FILES, "error", "duration_ms", "status", "seq")
-_FAILED = Shape(FILES, "quarantined_seq", "error", "finished_at", "duration_ms", "status", "seq")
-_CANCELLED = Shape(FILES, "finished_at", "status", "seq")
+_FAILED = Shape(
+    FILES, "quarantined_seq", "stopped_seq", "error", "finished_at", "duration_ms", "status", "seq"
+)  # fmt: skip
+_CANCELLED = Shape(FILES, "stopped_seq", "finished_at", "status", "seq")
 #: The batch tells where a file's source is now; it counts as the file's latest news.
 _ARCHIVED = Shape(FILES, "seq", "source_state", "source")
 
@@ -77,7 +80,7 @@ class Files(View):
     """``GET /v1/batches/{id}/files``."""
 
     name = "files"
-    version = 3
+    version = 4
     ddl = ddl("files")
     tables = (FILES,)
 
@@ -126,7 +129,7 @@ def _queued(record: Recorded, key: Key, event: e.FileQueued) -> list[Any]:
     name = clean(event.name)
     return [
         *key, record.tenant, event.index, record.seq, name, name.casefold(), clean(event.content_type),
-        event.bytes, event.sha256, event.attempt, record.time, None, None, None,
+        event.bytes, event.sha256, event.attempt, record.time, None, None, None, None,
         clean(event.processor), None, None, None, None, False, None, None, None, "queued", record.seq,
         "stored", _json(event.source),
     ]  # fmt: skip
@@ -137,7 +140,7 @@ def _rejected(record: Recorded, key: Key, event: e.FileRejected) -> list[Any]:
     name = clean(event.name)
     return [
         *key, record.tenant, event.index, record.seq, name, name.casefold(), clean(event.content_type),
-        event.bytes, event.sha256, 0, None, None, None, None,
+        event.bytes, event.sha256, 0, None, None, None, None, None,
         None, None, None, None, None, False, _error(event.error, 0), record.time, None, "rejected", record.seq,
         None, None,
     ]  # fmt: skip
@@ -146,7 +149,7 @@ def _rejected(record: Recorded, key: Key, event: e.FileRejected) -> list[Any]:
 def _again(record: Recorded, event: e.FileQueued) -> Change:
     """A further attempt of a known file, whose outcome so far is void."""
     return _AGAIN, (
-        event.attempt, record.time, None, None, None, clean(event.processor), None,
+        event.attempt, record.time, None, None, None, None, clean(event.processor), None,
         None, None, None, False, None, None, None, "queued", record.seq,
     )  # fmt: skip
 
@@ -181,11 +184,11 @@ def _attempt_failed(record: Recorded, event: e.FileAttemptFailed) -> Change:
 def _failed(record: Recorded, event: e.FileFailed) -> Change:
     quarantined_seq = record.seq if event.quarantined else None
     error = _error(event.error, event.attempt)
-    return _FAILED, (quarantined_seq, error, record.time, event.duration_ms, "failed", record.seq)
+    return _FAILED, (quarantined_seq, record.seq, error, record.time, event.duration_ms, "failed", record.seq)
 
 
 def _cancelled(record: Recorded, _: e.Event) -> Change:
-    return _CANCELLED, (record.time, "cancelled", record.seq)
+    return _CANCELLED, (record.seq, record.time, "cancelled", record.seq)
 
 
 def _sources(event: Any) -> dict[str, BlobRef]:
