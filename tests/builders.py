@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from random import Random
 from typing import Any
@@ -91,6 +92,10 @@ class RandomBatches:
             lambda: c.CompleteBatch(through_seq=1, results=blob("r"), counts=_counts(one)),
             lambda: c.CompleteBatch(through_seq=1, results=blob("r"), counts=_counts(one)),
             lambda: c.ArchiveSources(sources={name: blob("a" + name) for name in self._due(one)}),
+            *(
+                partial(c.ForceArchiveSource, file_id=name, source=blob("f" + name), reason="x")
+                for name in self._in_place(one)[:1]
+            ),
         ]
         if self.random.random() < 0.2:
             commands.append(c.CancelBatch)
@@ -186,10 +191,14 @@ class RandomBatches:
 
     def _due(self, one: RandomBatch) -> list[str]:
         """Storage archives what is completed, each file once."""
+        return [name for name in self._in_place(one) if one.files[name].status == "completed"]
+
+    def _in_place(self, one: RandomBatch) -> list[str]:
+        """Of some files, those whose source is where it was stored."""
         return [
             name
             for name in self._some(one)
-            if one.files[name].status == "completed" and name not in one.archived
+            if one.files[name].status not in (None, "rejected") and name not in one.archived
         ]
 
     async def _decide_batch(self, one: RandomBatch, command: c.Command) -> None:
@@ -219,6 +228,8 @@ class RandomBatches:
         (one.seqs[subject],) = await self.log.append([new])
         if isinstance(event, e.SourcesArchived):
             one.archived.update(event.sources)
+        elif isinstance(event, e.SourceForceArchived):
+            one.archived.add(event.file_id)
 
 
 def _found(index: int) -> dict[str, Any]:

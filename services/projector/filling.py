@@ -1,4 +1,4 @@
-"""Filling shadows from the log: read once, each event folded as it comes, written while the next ones are read."""
+"""Filling shadows from the log: read once, folded as it comes, written while the next events are read."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence

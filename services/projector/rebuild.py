@@ -7,7 +7,6 @@ signal, no event. What is compared is compared at one log position.
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
 import msgspec
 import structlog

@@ -97,7 +97,7 @@ class _Sums:
         if status == "queued":
             if previous != "retrying":
                 self.effort += event.effort
-        elif status == "completed" or status == "failed":
+        elif status in ("completed", "failed"):
             self.effort_done += event.effort
 
     def add_queued(self, event: e.FilesQueued) -> None:

@@ -57,7 +57,8 @@ Change = tuple[Shape, Sequence[Any]]
 _AGAIN = Shape(
     FILES,
     *("attempt", "queued_at", "provider", "quarantined_seq", "stopped_seq", "started_at", "processor"),
-    *("warnings", "artifacts", "result_seq", "cost", "reused", "error", "finished_at", "duration_ms", "status", "seq"),
+    *("warnings", "artifacts", "result_seq", "cost", "reused", "error", "finished_at", "duration_ms"),
+    *("status", "seq"),
 )
 _STARTED = Shape(FILES, "attempt", "provider", "started_at", "processor", "status", "seq")
 _WAITING = Shape(FILES, "status", "seq")
@@ -141,8 +142,8 @@ def _rejected(record: Recorded, key: Key, event: e.FileRejected) -> list[Any]:
     return [
         *key, record.tenant, event.index, record.seq, name, name.casefold(), clean(event.content_type),
         event.bytes, event.sha256, 0, None, None, None, None, None,
-        None, None, None, None, None, False, _error(event.error, 0), record.time, None, "rejected", record.seq,
-        None, None,
+        None, None, None, None, None, False, _error(event.error, 0), record.time, None,
+        "rejected", record.seq, None, None,
     ]  # fmt: skip
 
 

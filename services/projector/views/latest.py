@@ -1,7 +1,7 @@
 """What a fold does to a table whose columns all take their latest value, gathered row by row.
 
 A row is a list in the order of the table's columns, and a change is a tuple for columns named once: with a
-dict a row, as ``Rows`` has it for what merges, a million files took five times as long.
+dict a row, as ``Rows`` has it for what merges, a fold took twice as long.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,9 @@ class Shape:
         order = list(table.columns)
         self.names = names
         self.places = [order.index(name) for name in names]
-        first = self.places[0]
+        first, end = self.places[0], self.places[0] + len(names)
         #: Where the columns follow one another in the table: a row takes them in one piece.
-        self.stretch = slice(first, first + len(names))
-        if self.places != list(range(first, first + len(names))):
-            self.stretch = None
+        self.stretch = slice(first, end) if self.places == list(range(first, end)) else None
 
 
 class LatestRows:
@@ -37,7 +35,7 @@ class LatestRows:
         self._joined: dict[tuple[str, ...], Shape] = {}
 
     def new(self, key: Key, row: list[Any]) -> None:
-        """A row whose first event this is, whole; where the log tells of a second one, the last one counts."""
+        """A row whose first event this is, whole; where the log tells of a second one, the last counts."""
         if self._changed:
             self._changed.pop(key, None)
         self._new[key] = row

@@ -91,26 +91,25 @@ def update_write(
     table: Table, names: tuple[str, ...], keys: Sequence[Key], columns: Sequence[Sequence[Any]]
 ) -> Write:
     """Changes of rows that are there, the same columns of each; what all have in common is told once."""
+    every = dict(zip((*table.key, *names), (*zip(*keys, strict=True), *columns), strict=True))
     same: dict[str, Any] = {}
     if len(keys) > 1:
-        pairs = zip(names, columns, strict=True)
-        same = {name: each[0] for name, each in pairs if each.count(each[0]) == len(each)}
-    various = tuple(name for name in names if name not in same)
-    told = [each for name, each in zip(names, columns, strict=True) if name not in same]
+        same = {name: each[0] for name, each in every.items() if each.count(each[0]) == len(each)}
+    various = {name: each for name, each in every.items() if name not in same}
     return Write(
-        table=table.name, names=(*table.key, *various), columns=[*zip(*keys, strict=True), *told], same=same,
-        sql=_update(table, various, tuple(same)), rows=len(keys),
+        table=table.name, names=tuple(various), columns=list(various.values()), same=same,
+        sql=_update(table, tuple(various), tuple(same)), rows=len(keys),
     )  # fmt: skip
 
 
 @cache
 def _update(table: Table, names: tuple[str, ...], same: tuple[str, ...]) -> str:
-    first = len(table.key) + len(names) + 1
     values = {name: f"u.{name}" for name in names}
-    values |= {name: f"${at}::{table.columns[name].type}" for at, name in enumerate(same, first)}
+    values |= {name: f"${at}::{table.columns[name].type}" for at, name in enumerate(same, len(names) + 1)}
+    where = " and ".join(f"t.{one} = {values.pop(one)}" for one in table.key)
     return (
         f"update {{schema}}.{table.name} as t set {_assignments(table, values)} "  # noqa: S608
-        f"from {_arrays(table, names)} where {' and '.join(f't.{one} = u.{one}' for one in table.key)}"
+        f"from {_arrays(table, names)} where {where}"
     )
 
 
@@ -119,7 +118,7 @@ def _upsert(table: Table, names: tuple[str, ...]) -> str:
     columns = ", ".join((*table.key, *names))
     return (
         f"insert into {{schema}}.{table.name} as t ({columns}) "  # noqa: S608 - names from our own tables
-        f"select {columns} from {_arrays(table, names)} "
+        f"select {columns} from {_arrays(table, (*table.key, *names))} "
         f"on conflict ({', '.join(table.key)}) do update set "
         f"{_assignments(table, {name: f'excluded.{name}' for name in names})}"
     )
@@ -129,7 +128,7 @@ def _upsert(table: Table, names: tuple[str, ...]) -> str:
 def clearing(table: Table) -> str:
     """Removes rows by their keys."""
     same = " and ".join(f"t.{one} = u.{one}" for one in table.key)
-    return f"delete from {{schema}}.{table.name} as t using {_arrays(table, ())} where {same}"  # noqa: S608
+    return f"delete from {{schema}}.{table.name} as t using {_arrays(table, table.key)} where {same}"  # noqa: S608
 
 
 def _assignments(table: Table, values: Mapping[str, str]) -> str:
@@ -141,9 +140,8 @@ def _assignments(table: Table, values: Mapping[str, str]) -> str:
 
 
 def _arrays(table: Table, names: tuple[str, ...]) -> str:
-    columns = (*table.key, *names)
-    arrays = ", ".join(f"${at}::{table.columns[name].type}[]" for at, name in enumerate(columns, 1))
-    return f"unnest({arrays}) as u({', '.join(columns)})"
+    arrays = ", ".join(f"${at}::{table.columns[name].type}[]" for at, name in enumerate(names, 1))
+    return f"unnest({arrays}) as u({', '.join(names)})"
 
 
 def clean(text: str) -> str:

@@ -66,7 +66,7 @@ class ViewStore:
     ) -> AsyncGenerator[SchemaShadow]:
         """An empty shadow of a view; left behind are the swapped and the kept, nothing else.
 
-        A ``passing`` one is to be neither: what is dropped with the block need not go through the server's log.
+        A ``passing`` one is to be neither: what the block drops need not go through the server's log.
         Where the block fails, what is there is left for the next rebuild to clear up.
         """
         async with borrowed(self._pool) as connection:
