@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from random import Random
 from typing import Any
@@ -41,6 +42,7 @@ class RandomBatch:
     files: dict[str, one_file.FileState] = field(default_factory=dict)
     #: The files that are told as one; None before there are any, none of them afterwards.
     group: list[str] | None = None
+    archived: set[str] = field(default_factory=set)
 
 
 class RandomBatches:
@@ -89,7 +91,11 @@ class RandomBatches:
             lambda: c.ChangeBatch(changed=["start_at", "expires_at", "limit"], expires_at=rfc3339(START_MS)),
             lambda: c.CompleteBatch(through_seq=1, results=blob("r"), counts=_counts(one)),
             lambda: c.CompleteBatch(through_seq=1, results=blob("r"), counts=_counts(one)),
-            lambda: c.ArchiveSources(sources={name: blob("a" + name) for name in self._some(one)}),
+            lambda: c.ArchiveSources(sources={name: blob("a" + name) for name in self._due(one)}),
+            *(
+                partial(c.ForceArchiveSource, file_id=name, source=blob("f" + name), reason="x")
+                for name in self._in_place(one)[:1]
+            ),
         ]
         if self.random.random() < 0.2:
             commands.append(c.CancelBatch)
@@ -183,6 +189,18 @@ class RandomBatches:
     def _some(self, one: RandomBatch) -> list[str]:
         return [name for name in one.files if self.random.random() < 0.5]
 
+    def _due(self, one: RandomBatch) -> list[str]:
+        """Storage archives what is completed, each file once."""
+        return [name for name in self._in_place(one) if one.files[name].status == "completed"]
+
+    def _in_place(self, one: RandomBatch) -> list[str]:
+        """Of some files, those whose source is where it was stored."""
+        return [
+            name
+            for name in self._some(one)
+            if one.files[name].status not in (None, "rejected") and name not in one.archived
+        ]
+
     async def _decide_batch(self, one: RandomBatch, command: c.Command) -> None:
         try:
             events = batches.decide(one.batch, command)
@@ -208,6 +226,10 @@ class RandomBatches:
             subject, event, expected_seq=one.seqs.get(subject, 0), time_ms=self._time_ms, origin=ORIGIN
         )
         (one.seqs[subject],) = await self.log.append([new])
+        if isinstance(event, e.SourcesArchived):
+            one.archived.update(event.sources)
+        elif isinstance(event, e.SourceForceArchived):
+            one.archived.add(event.file_id)
 
 
 def _found(index: int) -> dict[str, Any]:

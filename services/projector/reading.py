@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from tanda.contracts.envelope import Recorded, told
-from tanda.contracts.events import NO_RESULT, FileCompleted, FilesCompleted
+from tanda.contracts.events import NO_RESULT, FileCompleted
 
 #: Up to this many events at a time come from a single file or command: nothing to gather.
 LONE_EVENTS_MAX = 8
+#: A result up to here is not worth a copy of its event without it.
+RESULT_BYTES_MAX = 2_000
 
 Source = AsyncIterator[list[Recorded]]
 
@@ -77,30 +79,35 @@ class ReadAhead:
 
 
 @asynccontextmanager
-async def read_ahead(source: Source, events_max: int) -> AsyncGenerator[ReadAhead]:
-    """A reader that runs beside its user and stops with it."""
-    ahead = ReadAhead(source, events_max)
-    task = asyncio.create_task(ahead.fill())
+async def closing(source: Source) -> AsyncGenerator[Source]:
+    """A reader that is closed with the block."""
     try:
-        yield ahead
+        yield source
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         close = getattr(source, "aclose", None)
         if close is not None:
             await close()
 
 
+@asynccontextmanager
+async def read_ahead(source: Source, events_max: int) -> AsyncGenerator[ReadAhead]:
+    """A reader that runs beside its user and stops with it."""
+    ahead = ReadAhead(source, events_max)
+    async with closing(source):
+        task = asyncio.create_task(ahead.fill())
+        try:
+            yield ahead
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
 def lean(record: Recorded) -> Recorded:
-    """The event without its inline result, which no view holds: 64 kB each would add up."""
+    """The event without a long inline result, which no view holds: 64 kB each would add up.
+
+    Those of a group are short: all of them are in one event.
+    """
     event = record.event
-    if isinstance(event, FileCompleted):
-        return msgspec.structs.replace(record, event=_lean(event))
-    if isinstance(event, FilesCompleted):
-        files = [(file_id, _lean(one)) for file_id, one in event.files]
-        return msgspec.structs.replace(record, event=FilesCompleted(files=files))
+    if isinstance(event, FileCompleted) and event.result_bytes > RESULT_BYTES_MAX and not event.result_ref:
+        return msgspec.structs.replace(record, event=msgspec.structs.replace(event, result=NO_RESULT))
     return record
-
-
-def _lean(event: FileCompleted) -> FileCompleted:
-    return event if event.result_ref else msgspec.structs.replace(event, result=NO_RESULT)

@@ -88,8 +88,13 @@ class Store(Protocol):
         """Everything as it is now, whatever is committed later."""
         ...
 
-    def shadow(self, view: str, version: str, ddl: str) -> AbstractAsyncContextManager[Shadow]:
-        """An empty shadow of a view; the swapped and the kept outlive the block, nothing else does."""
+    def shadow(
+        self, view: str, version: str, ddl: str, *, passing: bool = False
+    ) -> AbstractAsyncContextManager[Shadow]:
+        """An empty shadow of a view; the swapped and the kept outlive the block, nothing else does.
+
+        A ``passing`` one is neither swapped nor kept.
+        """
         ...
 
     async def drop_abandoned(self, view: str) -> list[str]:

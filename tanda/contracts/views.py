@@ -3,7 +3,7 @@
 The projector's views speak it, and so does the store that holds their rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -32,18 +32,18 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """One statement's worth of rows, column by column."""
+    """One statement's worth of rows: new ones row by row, to be copied, or changes column by column."""
 
     table: str
     names: tuple[str, ...]
-    columns: list[list[Any]]
+    columns: Sequence[Sequence[Any]] = ()
+    records: Sequence[Sequence[Any]] = ()
     #: How many rows the statement has to touch.
     rows: int
     #: Columns that have the same value in every row, and that value: what a group's files have in common
     #: need not be written out for each.
     same: dict[str, Any] = {}
-    #: With ``{schema}`` to fill in, one array per column and then what is the same; None: the rows are all
-    #: new, copy them.
+    #: With ``{schema}`` to fill in, one array per column and then what is the same; None: copy the records.
     sql: str | None = None
     #: Removes the rows of these keys (the first columns), should they be there already after all.
     clear_sql: str | None = None

@@ -15,10 +15,11 @@ from services.projector.projector import Projector
 from services.projector.rebuild import Replayed, as_of, position_at, rebuild, verify
 from services.projector.version import version_of
 from tanda.adapters.memory import MemoryLog, MemorySignals
+from tanda.adapters.memory.views import MemoryTables
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.views.store import ViewStore
 from tanda.contracts import events as e
-from tanda.contracts.envelope import Recorded, new_event
+from tanda.contracts.envelope import Recorded, new_event, recorded
 from tanda.contracts.subjects import file_subject
 from tanda.contracts.views import Checkpoint, Step
 from tanda.domain.errors import Conflict, LogDamaged, Refusal
@@ -374,3 +375,35 @@ async def test_a_second_beginning_stops_no_view(store: ViewStore, database: Sett
             (row,) = await rows.first("view_files", VIEWS["files"].tables[0], 2)
         assert msgspec.json.decode(row)["name"] == "third"
         assert identical(await verify(log, store, ALL))
+
+
+@pytest.mark.parametrize("odd", ["plain", "", "values \x1f apart", "\x1e"])
+async def test_many_changes_at_once_keep_every_character(store: ViewStore, odd: str) -> None:
+    """Whatever stands between values on their way to the server, or for none, may be in one of them."""
+    queued: list[Recorded] = []
+    started: list[Recorded] = []
+    for number in range(40):
+        told = odd if number % 2 else f"p{number}"
+        events = (
+            e.FileQueued(name=told, index=number, content_type="x/y", bytes=1, sha256="ab", source=blob("a"),
+                         processor="noop"),
+            e.FileStarted(attempt=1, delivery=1, worker="w", processor=told, processor_version="1",
+                          previous="queued", provider=told if number % 3 else None),
+        )  # fmt: skip
+        for stretch, event in zip((queued, started), events, strict=True):
+            new = new_event(
+                file_subject("acme", "bat_1", f"fil_{number}"), event, expected_seq=0, time_ms=START_MS,
+                origin=ORIGIN,
+            )  # fmt: skip
+            stretch.append(recorded(new, len(queued) + len(started) + 1))
+    memory = MemoryTables([VIEWS["files"]])
+    async with store.shadow("files", "v", VIEWS["files"].ddl) as shadow:
+        for stretch in (queued, started):
+            memory.fold(stretch)
+            await shadow.apply(VIEWS["files"].fold(stretch), stretch[-1].seq, stretch[-1].id)
+        async with shadow.reading() as rows:
+            found = [
+                msgspec.json.decode(row)
+                for row in await rows.first(shadow.schema, *VIEWS["files"].tables, 50)
+            ]
+    assert {(row["batch_id"], row["file_id"]): row for row in found} == memory.rows["files"]

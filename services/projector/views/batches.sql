@@ -39,6 +39,9 @@ create table batches (
     -- what its files are expected to cost, and what of that is settled
     effort bigint not null,
     effort_done bigint not null,
+    -- how often its files were completed, a retried one each time, and sources that were archived since
+    completions int not null,
+    archived int not null,
     results_version int not null,
     -- the result's BlobRef as JSON
     results text,
@@ -54,6 +57,10 @@ create table batches (
             when started_at is not null or retried_at is not null then 'processing'
             else 'queued'
         end
+    ) stored,
+    -- whether a source may be in its place of a file that has not failed and was not cancelled
+    unarchived boolean not null generated always as (
+        queued + processing + waiting + retrying > 0 or completions <> archived
     ) stored
 ) with (fillfactor = 70);
 
@@ -63,3 +70,4 @@ create index batches_by_time on batches (created_at, batch_id);
 create index batches_by_owner on batches (tenant, owner, created_at, batch_id) where owner is not null;
 create index batches_active on batches (tenant, created_at, batch_id)
     where status in ('open', 'queued', 'processing', 'paused');
+create index batches_unarchived on batches (tenant) where unarchived;

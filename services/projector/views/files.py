@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.projector.views.rows import Key, Rows, clean
+from services.projector.views.latest import LatestRows, Shape
+from services.projector.views.rows import Key, clean
 from services.projector.views.schema import ddl
+from services.projector.views.view import View
 from tanda.contracts import events as e
 from tanda.contracts.codec import encode
 from tanda.contracts.envelope import Recorded
@@ -15,6 +17,7 @@ from tanda.contracts.views import Column, Table, Write
 FILES = Table(
     name="files",
     key=("batch_id", "file_id"),
+    # In an order in which the most frequent changes are of columns that follow one another.
     columns={
         "batch_id": Column("text"),
         "file_id": Column("text"),
@@ -23,174 +26,170 @@ FILES = Table(
         "first_seq": Column("bigint"),
         "name": Column("text"),
         "search": Column("text"),
-        "status": Column("text"),
-        "attempt": Column("int"),
         "content_type": Column("text"),
         "bytes": Column("bigint"),
         "sha256": Column("text"),
-        "processor": Column("text"),
-        "error": Column("text"),
-        "warnings": Column("text"),
+        "attempt": Column("int"),
         "queued_at": Column("text"),
-        "started_at": Column("text"),
-        "finished_at": Column("text"),
-        "duration_ms": Column("bigint"),
-        "source_state": Column("text"),
-        "source": Column("text"),
-        "result_seq": Column("bigint"),
-        "artifacts": Column("text"),
-        "quarantined_seq": Column("bigint"),
         "provider": Column("text"),
+        "quarantined_seq": Column("bigint"),
+        "stopped_seq": Column("bigint"),
+        "started_at": Column("text"),
+        "processor": Column("text"),
+        "warnings": Column("text"),
+        "artifacts": Column("text"),
+        "result_seq": Column("bigint"),
         "cost": Column("text"),
         "reused": Column("boolean", default=False),
+        "error": Column("text"),
+        "finished_at": Column("text"),
+        "duration_ms": Column("bigint"),
+        "status": Column("text"),
         "seq": Column("bigint"),
+        "source_state": Column("text"),
+        "source": Column("text"),
     },
 )
 
-Change = dict[str, Any]
+#: What a row takes from one event: columns, and their values.
+Change = tuple[Shape, Sequence[Any]]
+
+_AGAIN = Shape(
+    FILES,
+    *("attempt", "queued_at", "provider", "quarantined_seq", "stopped_seq", "started_at", "processor"),
+    *("warnings", "artifacts", "result_seq", "cost", "reused", "error", "finished_at", "duration_ms"),
+    *("status", "seq"),
+)
+_STARTED = Shape(FILES, "attempt", "provider", "started_at", "processor", "status", "seq")
+_WAITING = Shape(FILES, "status", "seq")
+_COMPLETED = Shape(
+    FILES,
+    *("processor", "warnings", "artifacts", "result_seq", "cost", "reused", "error", "finished_at"),
+    *("duration_ms", "status", "seq"),
+)
+_COMPLETED_AT_ONCE = Shape(FILES, "started_at", *_COMPLETED.names)
+_ATTEMPT_FAILED = Shape(FILES, "error", "duration_ms", "status", "seq")
+_FAILED = Shape(
+    FILES, "quarantined_seq", "stopped_seq", "error", "finished_at", "duration_ms", "status", "seq"
+)  # fmt: skip
+_CANCELLED = Shape(FILES, "stopped_seq", "finished_at", "status", "seq")
+#: The batch tells where a file's source is now; it counts as the file's latest news.
+_ARCHIVED = Shape(FILES, "seq", "source_state", "source")
 
 
-class Files:
+class Files(View):
     """``GET /v1/batches/{id}/files``."""
 
     name = "files"
-    version = 3
+    version = 4
     ddl = ddl("files")
     tables = (FILES,)
 
-    def fold(self, events: Sequence[Recorded]) -> list[Write]:
-        rows = Rows(FILES)
+    def folding(self) -> "_Folding":
+        return _Folding()
+
+
+class _Folding:
+    def __init__(self) -> None:
+        self._rows = LatestRows(FILES)
+
+    def add(self, events: Sequence[Recorded]) -> None:
+        rows = self._rows
         for record in events:
-            event = record.event
-            if isinstance(event, e.FilesQueued | e.FilesCompleted):
+            event, batch_id = record.event, record.batch_id
+            if isinstance(event, e.FilesQueued):
                 for file_id, one in event.files:
-                    _told(rows, record, (record.batch_id, file_id), one)
-            elif (sources := _ARCHIVED.get(type(event))) is not None:
+                    key = (batch_id, file_id)
+                    rows.new(key, _queued(record, key, one))
+            elif isinstance(event, e.FilesCompleted):
+                for file_id, one in event.files:
+                    rows.change((batch_id, file_id), *_completed(record, one))
+            elif (sources := _SOURCES.get(type(event))) is not None:
                 for file_id, source in sources(event).items():
-                    rows.change((record.batch_id, file_id), _archived(record, source))
+                    rows.change((batch_id, file_id), _ARCHIVED, (record.seq, "archived", _json(source)))
             else:
-                _told(rows, record, (record.batch_id, record.file_id), event)
-        return rows.writes()
+                _told(rows, record, (batch_id, record.file_id), event)
+
+    def writes(self) -> list[Write]:
+        return self._rows.writes()
 
 
-def _told(rows: Rows, record: Recorded, key: Key, event: e.Event) -> None:
+def _told(rows: LatestRows, record: Recorded, key: Key, event: Any) -> None:
     """What a record tells of one file; nothing where it is of none."""
     kind = type(event)
-    if (change := _CHANGES.get(kind)) is not None:
-        rows.change(key, change(record, event))
-    elif (new := _NEW.get(kind)) is not None:
-        new(rows, record, key, event)
+    if kind is e.FileQueued and event.previous is None:
+        rows.new(key, _queued(record, key, event))
+    elif (change := _CHANGES.get(kind)) is not None:
+        rows.change(key, *change(record, event))
+    elif kind is e.FileRejected:
+        rows.new(key, _rejected(record, key, event))
 
 
-def _queued(rows: Rows, record: Recorded, key: Key, event: e.FileQueued) -> None:
-    """A new file, or a further attempt of a known one, whose outcome so far is void."""
-    if event.previous is None:
-        row = _new(record, event)
-        row.update(_attempt(record, event), source_state="stored", source=_json(event.source))
-        rows.new(key, row)
-    else:
-        rows.change(key, _again(record, event))
+def _queued(record: Recorded, key: Key, event: e.FileQueued) -> list[Any]:
+    """A new file's row, in the order of the table's columns."""
+    name = clean(event.name)
+    return [
+        *key, record.tenant, event.index, record.seq, name, name.casefold(), clean(event.content_type),
+        event.bytes, event.sha256, event.attempt, record.time, None, None, None, None,
+        clean(event.processor), None, None, None, None, False, None, None, None, "queued", record.seq,
+        "stored", _json(event.source),
+    ]  # fmt: skip
+
+
+def _rejected(record: Recorded, key: Key, event: e.FileRejected) -> list[Any]:
+    """The row of a file that is never queued."""
+    name = clean(event.name)
+    return [
+        *key, record.tenant, event.index, record.seq, name, name.casefold(), clean(event.content_type),
+        event.bytes, event.sha256, 0, None, None, None, None, None,
+        None, None, None, None, None, False, _error(event.error, 0), record.time, None,
+        "rejected", record.seq, None, None,
+    ]  # fmt: skip
 
 
 def _again(record: Recorded, event: e.FileQueued) -> Change:
-    void = dict.fromkeys(
-        (
-            *("error", "warnings", "started_at", "finished_at", "duration_ms", "result_seq", "artifacts"),
-            *("provider", "cost", "quarantined_seq"),
-        )
-    )
-    return void | _attempt(record, event) | {"reused": False, "seq": record.seq}
-
-
-def _attempt(record: Recorded, event: e.FileQueued) -> Change:
-    return {
-        "status": "queued",
-        "attempt": event.attempt,
-        "processor": clean(event.processor),
-        "queued_at": record.time,
-    }
-
-
-def _rejected(rows: Rows, record: Recorded, key: Key, event: e.FileRejected) -> None:
-    outcome = {
-        "status": "rejected",
-        "attempt": 0,
-        "error": _error(event.error, 0),
-        "finished_at": record.time,
-    }
-    rows.new(key, _new(record, event) | outcome)
-
-
-def _new(record: Recorded, event: e.FileQueued | e.FileRejected) -> Change:
-    name = clean(event.name)
-    return {
-        "tenant": record.tenant,
-        "index": event.index,
-        "first_seq": record.seq,
-        "name": name,
-        "search": name.casefold(),
-        "content_type": clean(event.content_type),
-        "bytes": event.bytes,
-        "sha256": event.sha256,
-        "seq": record.seq,
-    }
+    """A further attempt of a known file, whose outcome so far is void."""
+    return _AGAIN, (
+        event.attempt, record.time, None, None, None, None, clean(event.processor), None,
+        None, None, None, False, None, None, None, "queued", record.seq,
+    )  # fmt: skip
 
 
 def _started(record: Recorded, event: e.FileStarted) -> Change:
-    return {
-        "status": "processing",
-        "attempt": event.attempt,
-        "processor": clean(event.processor),
-        "started_at": record.time,
-        "provider": event.provider,
-        "seq": record.seq,
-    }
+    return _STARTED, (
+        event.attempt, event.provider, record.time, clean(event.processor), "processing", record.seq,
+    )  # fmt: skip
 
 
 def _waiting(record: Recorded, _: e.Event) -> Change:
-    return {"status": "waiting", "seq": record.seq}
+    return _WAITING, ("waiting", record.seq)
 
 
 def _completed(record: Recorded, event: e.FileCompleted) -> Change:
-    at_once = {"started_at": event.started_at} if event.started_at else {}
-    return at_once | {
-        "status": "completed",
-        "processor": clean(event.processor),
-        "error": None,
-        "warnings": _json(event.warnings) if event.warnings else None,
-        "artifacts": _json(event.artifacts) if event.artifacts else None,
-        "finished_at": record.time,
-        "duration_ms": event.duration_ms,
-        "result_seq": record.seq,
-        "cost": None if event.usage is None else _json(event.usage),
-        "reused": event.reused,
-        "seq": record.seq,
-    }
+    values = (
+        clean(event.processor),
+        _json(event.warnings) if event.warnings else None,
+        _json(event.artifacts) if event.artifacts else None,
+        record.seq,
+        None if event.usage is None else _json(event.usage),
+        event.reused, None, record.time, event.duration_ms, "completed", record.seq,
+    )  # fmt: skip
+    return (_COMPLETED_AT_ONCE, (event.started_at, *values)) if event.started_at else (_COMPLETED, values)
 
 
 def _attempt_failed(record: Recorded, event: e.FileAttemptFailed) -> Change:
     error = _error(event.error, event.attempt)
-    return {"status": "retrying", "error": error, "duration_ms": event.duration_ms, "seq": record.seq}
+    return _ATTEMPT_FAILED, (error, event.duration_ms, "retrying", record.seq)
 
 
 def _failed(record: Recorded, event: e.FileFailed) -> Change:
-    return {
-        "status": "failed",
-        "error": _error(event.error, event.attempt),
-        "finished_at": record.time,
-        "duration_ms": event.duration_ms,
-        "quarantined_seq": record.seq if event.quarantined else None,
-        "seq": record.seq,
-    }
+    quarantined_seq = record.seq if event.quarantined else None
+    error = _error(event.error, event.attempt)
+    return _FAILED, (quarantined_seq, record.seq, error, record.time, event.duration_ms, "failed", record.seq)
 
 
 def _cancelled(record: Recorded, _: e.Event) -> Change:
-    return {"status": "cancelled", "finished_at": record.time, "seq": record.seq}
-
-
-def _archived(record: Recorded, source: BlobRef) -> Change:
-    """The batch tells where a file's source is now; it counts as the file's latest news."""
-    return {"source_state": "archived", "source": _json(source), "seq": record.seq}
+    return _CANCELLED, (record.seq, record.time, "cancelled", record.seq)
 
 
 def _sources(event: Any) -> dict[str, BlobRef]:
@@ -209,11 +208,8 @@ def _error(error: FileError, attempt: int) -> str:
     return _json(file_problem(error, attempt))
 
 
-_NEW: dict[type[e.Event], Callable[[Rows, Recorded, Key, Any], None]] = {
-    e.FileQueued: _queued,
-    e.FileRejected: _rejected,
-}
 _CHANGES: dict[type[e.Event], Callable[[Recorded, Any], Change]] = {
+    e.FileQueued: _again,
     e.FileStarted: _started,
     e.FileWaiting: _waiting,
     e.FileCompleted: _completed,
@@ -221,7 +217,7 @@ _CHANGES: dict[type[e.Event], Callable[[Recorded, Any], Change]] = {
     e.FileFailed: _failed,
     e.FileCancelled: _cancelled,
 }
-_ARCHIVED: dict[type[e.Event], Callable[[Any], dict[str, BlobRef]]] = {
+_SOURCES: dict[type[e.Event], Callable[[Any], dict[str, BlobRef]]] = {
     e.SourcesArchived: _sources,
     e.SourceForceArchived: _one_source,
 }

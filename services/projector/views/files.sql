@@ -31,6 +31,8 @@ create table files (
     -- the position since which it is for a person to look at; indexed, which seq is not: an update that touches
     -- no indexed column writes no index
     quarantined_seq bigint,
+    -- the position at which it failed or was cancelled: where its source stays
+    stopped_seq bigint,
     -- the outside provider that was called, and what it used as JSON
     provider text,
     cost text,
@@ -38,9 +40,13 @@ create table files (
     reused boolean not null,
     seq bigint not null,
     primary key (batch_id, file_id)
-) with (fillfactor = 45);
+);
 
 -- indexes
+-- room for a row's changes, which rows that a rebuild has copied seldom need
+alter table files set (fillfactor = 45);
 create index files_in_order on files (batch_id, index, first_seq);
-create index files_not_archived on files (tenant, first_seq) where source_state = 'stored';
+-- none has a column that the outcome or the archiving of a file changes that went well: each such update would
+-- write every index
+create index files_stopped on files (tenant) where stopped_seq is not null;
 create index files_in_quarantine on files (tenant, quarantined_seq) where quarantined_seq is not null;

@@ -5,7 +5,7 @@ A column either takes the latest value (``set``) or merges with what the row hol
 needs the row it changes, and a view never looks anything up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -69,38 +69,47 @@ class Rows:
         return writes + [self._change(tuple(sorted(names)), keys) for names, keys in groups.items()]
 
     def _copy(self) -> Write:
-        names = tuple(self._table.columns)
-        rows = self._new.values()
-        columns = [[row[name] for row in rows] for name in names]
-        clear = _clear(self._table)
+        table = self._table
+        rows = [[row[name] for name in table.columns] for row in self._new.values()]
         return Write(
-            table=self._table.name, names=names, columns=columns, rows=len(rows), clear_sql=clear
+            table=table.name, names=tuple(table.columns), records=rows, rows=len(rows),
+            clear_sql=clearing(table),
         )  # fmt: skip
 
     def _change(self, names: tuple[str, ...], keys: list[Key]) -> Write:
         rows = [self._changed[key] for key in keys]
-        values = {name: [row[name] for row in rows] for name in names}
-        same: dict[str, Any] = {}
-        if len(rows) > 1 and not self._upsert:
-            same = {name: each[0] for name, each in values.items() if each.count(each[0]) == len(each)}
-        various = tuple(name for name in names if name not in same)
-        columns = [list(column) for column in zip(*keys, strict=True)]
-        columns += [values[name] for name in various]
-        sql = _upsert(self._table, names) if self._upsert else _update(self._table, various, tuple(same))
+        columns = [[row[name] for row in rows] for name in names]
+        if not self._upsert:
+            return update_write(self._table, names, keys, columns)
         return Write(
-            table=self._table.name, names=(*self._table.key, *various), columns=columns, same=same, sql=sql,
-            rows=len(rows),
+            table=self._table.name, names=(*self._table.key, *names),
+            columns=[*zip(*keys, strict=True), *columns], sql=_upsert(self._table, names), rows=len(keys),
         )  # fmt: skip
+
+
+def update_write(
+    table: Table, names: tuple[str, ...], keys: Sequence[Key], columns: Sequence[Sequence[Any]]
+) -> Write:
+    """Changes of rows that are there, the same columns of each; what all have in common is told once."""
+    every = dict(zip((*table.key, *names), (*zip(*keys, strict=True), *columns), strict=True))
+    same: dict[str, Any] = {}
+    if len(keys) > 1:
+        same = {name: each[0] for name, each in every.items() if each.count(each[0]) == len(each)}
+    various = {name: each for name, each in every.items() if name not in same}
+    return Write(
+        table=table.name, names=tuple(various), columns=list(various.values()), same=same,
+        sql=_update(table, tuple(various), tuple(same)), rows=len(keys),
+    )  # fmt: skip
 
 
 @cache
 def _update(table: Table, names: tuple[str, ...], same: tuple[str, ...]) -> str:
-    first = len(table.key) + len(names) + 1
     values = {name: f"u.{name}" for name in names}
-    values |= {name: f"${at}::{table.columns[name].type}" for at, name in enumerate(same, first)}
+    values |= {name: f"${at}::{table.columns[name].type}" for at, name in enumerate(same, len(names) + 1)}
+    where = " and ".join(f"t.{one} = {values.pop(one)}" for one in table.key)
     return (
         f"update {{schema}}.{table.name} as t set {_assignments(table, values)} "  # noqa: S608
-        f"from {_arrays(table, names)} where {' and '.join(f't.{one} = u.{one}' for one in table.key)}"
+        f"from {_arrays(table, names)} where {where}"
     )
 
 
@@ -109,16 +118,17 @@ def _upsert(table: Table, names: tuple[str, ...]) -> str:
     columns = ", ".join((*table.key, *names))
     return (
         f"insert into {{schema}}.{table.name} as t ({columns}) "  # noqa: S608 - names from our own tables
-        f"select {columns} from {_arrays(table, names)} "
+        f"select {columns} from {_arrays(table, (*table.key, *names))} "
         f"on conflict ({', '.join(table.key)}) do update set "
         f"{_assignments(table, {name: f'excluded.{name}' for name in names})}"
     )
 
 
 @cache
-def _clear(table: Table) -> str:
+def clearing(table: Table) -> str:
+    """Removes rows by their keys."""
     same = " and ".join(f"t.{one} = u.{one}" for one in table.key)
-    return f"delete from {{schema}}.{table.name} as t using {_arrays(table, ())} where {same}"  # noqa: S608
+    return f"delete from {{schema}}.{table.name} as t using {_arrays(table, table.key)} where {same}"  # noqa: S608
 
 
 def _assignments(table: Table, values: Mapping[str, str]) -> str:
@@ -130,9 +140,8 @@ def _assignments(table: Table, values: Mapping[str, str]) -> str:
 
 
 def _arrays(table: Table, names: tuple[str, ...]) -> str:
-    columns = (*table.key, *names)
-    arrays = ", ".join(f"${at}::{table.columns[name].type}[]" for at, name in enumerate(columns, 1))
-    return f"unnest({arrays}) as u({', '.join(columns)})"
+    arrays = ", ".join(f"${at}::{table.columns[name].type}[]" for at, name in enumerate(names, 1))
+    return f"unnest({arrays}) as u({', '.join(names)})"
 
 
 def clean(text: str) -> str:

@@ -3,9 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from services.projector.views.rows import Rows
 from services.projector.views.schema import ddl
+from services.projector.views.view import View
 from tanda.contracts import events as e
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.views import Column, Table, Write
@@ -14,9 +16,6 @@ from tanda.contracts.views import Column, Table, Write
 BUCKETS_PER_DOUBLING = 8
 
 _SUM = Column("bigint", "add", 0)
-
-#: Tenant, day, the status that files came to and the one that they left: most events differ in nothing else.
-_Move = tuple[str, str, e.FileStatus, e.FileStatus | None]
 
 TENANTS = Table(
     name="tenants",
@@ -82,7 +81,7 @@ MINUTES = Table(
 )
 
 
-class Stats:
+class Stats(View):
     """``GET /v1/stats``."""
 
     name = "stats"
@@ -90,41 +89,81 @@ class Stats:
     ddl = ddl("stats")
     tables = (TENANTS, DAYS, DURATIONS, MINUTES, ETAS)
 
-    def fold(self, events: Sequence[Recorded]) -> list[Write]:
-        tenants, days, durations, minutes, etas = (Rows(table, upsert=True) for table in self.tables)
-        moves: Counter[_Move] = Counter()
-        lasted: Counter[tuple[str, str, int]] = Counter()
-        completed: dict[tuple[str, str], list[str]] = {}
+    def folding(self) -> "_Folding":
+        return _Folding()
+
+
+class _Day:
+    """What files of a tenant did on a day; many events differ in nothing, and rows are touched once."""
+
+    __slots__ = ("batches", "bytes", "completed", "etas", "lasted", "moves")
+
+    def __init__(self) -> None:
+        self.batches = self.bytes = 0
+        #: How many files came to a status from another, None for new ones.
+        self.moves: Counter[tuple[e.FileStatus, e.FileStatus | None]] = Counter()
+        #: Files by how long they took, and by the moment of their completion.
+        self.lasted: Counter[int] = Counter()
+        self.completed: Counter[str] = Counter()
+        #: Batches by how far off their time left had been, in percent.
+        self.etas: Counter[int] = Counter()
+
+    def add(self, record: Recorded) -> None:
+        event = record.event
+        status = e.STATUS_AFTER.get(type(event))
+        if status is not None:
+            self._add_file(record, event, status)
+        elif isinstance(event, e.FilesQueued):
+            self.moves["queued", None] += len(event.files)
+            self.bytes += sum([file.bytes for _, file in event.files])
+        elif isinstance(event, e.FilesCompleted):
+            self.moves["completed", "queued"] += len(event.files)
+            self.completed[record.time] += len(event.files)
+            self.lasted.update([file.duration_ms for _, file in event.files])
+        elif isinstance(event, e.BatchCreated):
+            self.batches += 1
+        elif isinstance(event, e.BatchCompleted) and event.eta_ratio is not None:
+            self.etas[bucket_ms(round(100 * event.eta_ratio))] += 1
+
+    def _add_file(self, record: Recorded, event: Any, status: e.FileStatus) -> None:
+        previous: e.FileStatus | None = None if status == "rejected" else event.previous
+        self.moves[status, previous] += 1
+        if previous is None:
+            self.bytes += event.bytes
+        elif status == "completed":
+            self.lasted[event.duration_ms] += 1
+            self.completed[record.time] += 1
+
+
+class _Folding:
+    def __init__(self) -> None:
+        self._days: dict[tuple[str, str], _Day] = {}
+
+    def add(self, events: Sequence[Recorded]) -> None:
+        key, of_day = ("", ""), _Day()
         for record in events:
-            event, tenant, day = record.event, record.tenant, record.time[:10]
-            status = e.STATUS_AFTER.get(type(event))
-            if status is not None:
-                previous: e.FileStatus | None = getattr(event, "previous", None)
-                moves[tenant, day, status, previous] += 1
-                if previous is None:
-                    days.change((tenant, day), {"bytes": event.bytes})  # pyright: ignore[reportAttributeAccessIssue]
-                elif isinstance(event, e.FileCompleted):
-                    lasted[tenant, day, event.duration_ms] += 1
-                    completed.setdefault((tenant, record.time[:16]), []).append(record.time)
-            elif isinstance(event, e.FilesQueued):
-                moves[tenant, day, "queued", None] += len(event.files)
-                days.change((tenant, day), {"bytes": sum(file.bytes for _, file in event.files)})
-            elif isinstance(event, e.FilesCompleted):
-                moves[tenant, day, "completed", "queued"] += len(event.files)
-                lasted.update((tenant, day, file.duration_ms) for _, file in event.files)
-                completed.setdefault((tenant, record.time[:16]), []).extend([record.time] * len(event.files))
-            elif isinstance(event, e.BatchCreated):
-                tenants.change((tenant,), {"batches": 1})
-                days.change((tenant, day), {"batches": 1})
-            elif isinstance(event, e.BatchCompleted) and event.eta_ratio is not None:
-                etas.change((tenant, day, bucket_ms(round(100 * event.eta_ratio))), {"batches": 1})
-        for (tenant, day, status, previous), files in moves.items():
-            tenants.change((tenant,), _moved(status, previous, files))
-            days.change((tenant, day), _of_day(status, previous, files))
-        for (tenant, day, duration_ms), files in lasted.items():
-            durations.change((tenant, day, bucket_ms(duration_ms)), {"files": files})
-        for minute, times in completed.items():
-            minutes.change(minute, {"completed": len(times), "first_at": min(times), "last_at": max(times)})
+            if (record.tenant, record.time[:10]) != key:
+                key = (record.tenant, record.time[:10])
+                of_day = self._days.setdefault(key, _Day())
+            of_day.add(record)
+
+    def writes(self) -> list[Write]:
+        tenants, days, durations, minutes, etas = (Rows(table, upsert=True) for table in Stats.tables)
+        for (tenant, day), one in self._days.items():
+            if one.batches:
+                tenants.change((tenant,), {"batches": one.batches})
+                days.change((tenant, day), {"batches": one.batches})
+            if one.bytes:
+                days.change((tenant, day), {"bytes": one.bytes})
+            for (status, previous), files in one.moves.items():
+                tenants.change((tenant,), _moved(status, previous, files))
+                days.change((tenant, day), _of_day(status, previous, files))
+            for duration_ms, files in one.lasted.items():
+                durations.change((tenant, day, bucket_ms(duration_ms)), {"files": files})
+            for at, files in one.completed.items():
+                minutes.change((tenant, at[:16]), {"completed": files, "first_at": at, "last_at": at})
+            for ratio_pct, batches in one.etas.items():
+                etas.change((tenant, day, ratio_pct), {"batches": batches})
         return [write for rows in (tenants, days, durations, minutes, etas) for write in rows.writes()]
 
 

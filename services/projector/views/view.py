@@ -1,10 +1,23 @@
 """What a view is."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
 from tanda.contracts.envelope import Recorded
 from tanda.contracts.views import Table, Write
+
+
+class Folding(Protocol):
+    """Events of one stretch of the log, being folded as they come."""
+
+    def add(self, events: Sequence[Recorded]) -> None:
+        """Further events, in log order."""
+        ...
+
+    def writes(self) -> list[Write]:
+        """What all of them do to the rows."""
+        ...
 
 
 class View(Protocol):
@@ -31,6 +44,13 @@ class View(Protocol):
     @property
     def tables(self) -> tuple[Table, ...]: ...
 
+    @abstractmethod
+    def folding(self) -> Folding:
+        """Nothing folded yet."""
+        ...
+
     def fold(self, events: Sequence[Recorded]) -> list[Write]:
         """What these events, in log order, do to the rows."""
-        ...
+        folding = self.folding()
+        folding.add(events)
+        return folding.writes()

@@ -56,7 +56,7 @@ class MemoryTables:
     def _write(self, table: Table, write: Write) -> None:
         rows = self.rows[table.name]
         upsert = write.sql is None or write.sql.startswith("insert")
-        for values in zip(*write.columns, strict=True):
+        for values in write.records or zip(*write.columns, strict=True):
             change = dict(zip(write.names, values, strict=True)) | write.same
             key = tuple(change[name] for name in table.key)
             if key not in rows and upsert:

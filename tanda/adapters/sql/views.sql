@@ -87,16 +87,31 @@ where quarantined_seq is not null and ($1::text is null or tenant = $1);
 
 -- name: places
 -- Archived is what has a source and is not in its place: the whole archive is not counted through.
+with stored as (
+    select file.status from view_batches.batches batch join view_files.files file using (batch_id)
+    where unarchived and source_state = 'stored' and stopped_seq is null
+        and ($1::text is null or batch.tenant = $1)
+    union all
+    select status from view_files.files
+    where stopped_seq is not null and source_state = 'stored' and ($1::text is null or tenant = $1)
+)
 select
     (select coalesce(sum(queued + processing + waiting + retrying + completed + failed + cancelled), 0)
         from view_stats.tenants where ($1::text is null or tenant = $1))::bigint - count(*) as archived,
     count(*) filter (where status in ('completed', 'waiting')) as through
-from view_files.files
-where source_state = 'stored' and ($1::text is null or tenant = $1);
+from stored;
 
 -- name: head
-select * from view_files.files
-where source_state = 'stored' and status <> 'cancelled' and ($1::text is null or tenant = $1)
+with stored as (
+    select file.* from view_batches.batches batch join view_files.files file using (batch_id)
+    where unarchived and source_state = 'stored' and stopped_seq is null
+        and ($1::text is null or batch.tenant = $1)
+    union all
+    select * from view_files.files
+    where stopped_seq is not null and source_state = 'stored' and ($1::text is null or tenant = $1)
+)
+select * from stored
+where status <> 'cancelled'
 order by
     case when status in ('processing', 'waiting') then 0 when status = 'failed' then 2 else 1 end,
     first_seq

@@ -61,15 +61,18 @@ class ViewStore:
             yield SchemaRows(connection)
 
     @asynccontextmanager
-    async def shadow(self, view: str, version: str, ddl: str) -> AsyncGenerator[SchemaShadow]:
+    async def shadow(
+        self, view: str, version: str, ddl: str, *, passing: bool = False
+    ) -> AsyncGenerator[SchemaShadow]:
         """An empty shadow of a view; left behind are the swapped and the kept, nothing else.
 
+        A ``passing`` one is to be neither: what the block drops need not go through the server's log.
         Where the block fails, what is there is left for the next rebuild to clear up.
         """
         async with borrowed(self._pool) as connection:
             one = SchemaShadow(connection, self.snapshot, view, version)
             try:
-                await one.create(ddl)
+                await one.create(_unlogged(ddl) if passing else ddl)
                 yield one
                 await one.leave()
             finally:
@@ -109,6 +112,10 @@ async def _unswapped(connection: Connection, schemas: Sequence[str]) -> AsyncGen
         await connection.execute("rollback")
         raise
     await connection.execute("commit")
+
+
+def _unlogged(ddl: str) -> str:
+    return ddl.replace("create table ", "create unlogged table ")
 
 
 async def _drop_unlocked(connection: Connection, schema: str, prefix: str) -> bool:

@@ -26,6 +26,12 @@ _PLACE = re.compile(r"\$(\d+)")
 _TEXTS_MAX = 256
 #: As many new rows travel with the changes; more are quicker copied.
 NEW_ROWS_MAX = 64
+#: Of more rows each column travels as one text: the driver looks at each element of an array for half a
+#: microsecond. Characters that values do not have stand between them, and for what is not there.
+ARRAY_ROWS_MAX = 16
+_BETWEEN, _NOTHING = "\x1f", "\x1e"
+_PLAIN = frozenset({str, int, bool, type(None)})
+_ARRAY = re.compile(r"(\$\d+)::(\w+)\[\]")
 
 
 async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, clear: bool = False) -> None:
@@ -36,10 +42,10 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
     """
     if clear:
         for schema, one in [(schema, one) for schema, step in steps for one in step.writes if one.clear_sql]:
-            keys = one.columns[: str(one.clear_sql).count("$")]
+            keys = zip(*(row[: str(one.clear_sql).count("$")] for row in one.records), strict=True)
             await connection.execute(str(one.clear_sql).format(schema=schema), *keys)
     advances = [(schema, _SQL["advance"]) for schema, _ in steps]
-    writes = [(schema, _inlined(one)) for schema, step in steps for one in step.writes]
+    writes = [(schema, _inlined(_joined(one))) for schema, step in steps for one in step.writes]
     changes = [(schema, one) for schema, one in writes if one.sql is not None]
     text = _as_one((*advances, *((schema, str(one.sql)) for schema, one in changes)))
     arguments: list[Any] = []
@@ -61,9 +67,8 @@ async def commit(connection: Connection, steps: Sequence[tuple[str, Step]], *, c
                          table=f"{schema}.{one.table}", rows=one.rows - rows)  # fmt: skip
     for schema, one in writes:
         if one.sql is None:
-            records = zip(*one.columns, strict=True)
             await connection.copy_records_to_table(
-                one.table, schema_name=schema, columns=one.names, records=records
+                one.table, schema_name=schema, columns=one.names, records=one.records
             )
 
 
@@ -74,8 +79,35 @@ def _inlined(write: Write) -> Write:
     names = ", ".join(write.names)
     place = f"{{schema}}.{write.table}"
     sql = f"insert into {place} ({names}) select {names} from json_populate_recordset(null::{place}, $1)"  # noqa: S608
-    rows = [dict(zip(write.names, values, strict=True)) for values in zip(*write.columns, strict=True)]
-    return msgspec.structs.replace(write, sql=sql, columns=[msgspec.json.encode(rows).decode()])
+    rows = [dict(zip(write.names, values, strict=True)) for values in write.records]
+    return msgspec.structs.replace(write, sql=sql, records=(), columns=[msgspec.json.encode(rows).decode()])
+
+
+def _joined(write: Write) -> Write:
+    """A change of many rows with its columns as texts, where that is possible; any other write as it is."""
+    if write.sql is None or write.rows <= ARRAY_ROWS_MAX:
+        return write
+    texts = [_as_text(column) for column in write.columns]
+    if None in texts:
+        return write
+    return msgspec.structs.replace(write, sql=_split(write.sql), columns=texts)
+
+
+def _as_text(column: Sequence[Any]) -> str | None:
+    """The values in one text; None where they are not plain or hold a character that stands for something."""
+    if not _PLAIN.issuperset(map(type, column)):
+        return None
+    text = _BETWEEN.join(
+        [one if type(one) is str else _NOTHING if one is None else str(one) for one in column]
+    )
+    is_clear = text.count(_BETWEEN) == len(column) - 1 and text.count(_NOTHING) == column.count(None)
+    return text if is_clear else None
+
+
+@lru_cache(_TEXTS_MAX)
+def _split(sql: str) -> str:
+    """The same statement with a text in the place of each array."""
+    return _ARRAY.sub(r"string_to_array(\1, E'\\x1f', E'\\x1e')::\2[]", sql)
 
 
 @lru_cache(_TEXTS_MAX)
