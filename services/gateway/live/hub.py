@@ -1,4 +1,5 @@
-"""One follower of the log for all live clients of the process; each event is encoded once for all.
+"""One follower of the log for all live clients of the process; each event is encoded once for all,
+and one that nobody here has asked for is not even decoded.
 
 A client registers first, so that nothing is missed, and catches up from the log to where the hub was
 at that moment; then its queue goes on without a gap. What both would tell is told once, by position::
@@ -20,9 +21,8 @@ import structlog
 from services.gateway.live.capacity import clients_max
 from services.gateway.live.chunks import Audience, Chunk, Frame, frame_of, joined
 from services.gateway.live.wire import Wire
-from tanda.contracts.envelope import Recorded
 from tanda.domain.errors import LogDamaged, Unavailable
-from tanda.ports import Log
+from tanda.ports import Log, Unread
 from tanda.settings import Settings
 
 RETRY_S: Final = 0.5
@@ -121,7 +121,7 @@ class Hub:
                 if not self._ready.is_set():
                     self.position = await self._log.position()
                     self._ready.set()
-                async for records in self._log.follow(self.position, self._anchor):
+                async for records in self._log.watch(self.position, self._anchor):
                     if records:
                         await self._hand_out(records)
             except asyncio.CancelledError:
@@ -205,13 +205,13 @@ class Hub:
         self.laggards.clear()
         return found
 
-    async def _hand_out(self, records: Sequence[Recorded]) -> None:
+    async def _hand_out(self, records: Sequence[Unread]) -> None:
         frames: dict[Audience, list[Frame]] = {}
         for record in records if self._subscriptions else ():
             frame: Frame | None = None
             for audience in _audiences(record):
                 if audience in self._subscriptions:
-                    frame = frame or frame_of(record)
+                    frame = frame or frame_of(record.read())
                     if frame.events:
                         frames.setdefault(audience, []).append(frame)
         todo = [(joined(found), list(self._subscriptions[audience])) for audience, found in frames.items()]
@@ -242,7 +242,7 @@ async def in_slices(clients: Sequence[T], each_s: float) -> AsyncIterator[T]:
             await asyncio.sleep(0)
 
 
-def _audiences(record: Recorded) -> tuple[Audience, ...]:
+def _audiences(record: Unread) -> tuple[Audience, ...]:
     """Whom an event concerns: followers of the tenant, of the batch, and the operator's likes of both."""
     tenant, batch_id = record.tenant, record.batch_id
     return ((tenant, None), (tenant, batch_id), (None, None), (None, batch_id))
