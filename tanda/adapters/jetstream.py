@@ -250,9 +250,9 @@ class JetStreamLog:
 
     async def _first_of(self, query: dict[str, Any]) -> Recorded | None:
         message = await request(self._client, f"$JS.API.DIRECT.GET.{STREAM}", msgspec.json.encode(query))
-        if (message.headers or {}).get("Status") == _NO_MESSAGE:
+        if message.headers.get("Status") == _NO_MESSAGE:
             return None
-        headers = message.headers or {}
+        headers = message.headers
         return to_recorded(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, message.data)
 
     async def position(self) -> int:

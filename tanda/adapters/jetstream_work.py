@@ -404,7 +404,7 @@ class JetStreamLease:
         """Position and holder of the lease as it stands."""
         query = msgspec.json.encode({"last_by_subj": f"lease.{name}"})
         message = await request(self._client, f"$JS.API.DIRECT.GET.{LEASE}", query)
-        headers = message.headers or {}
+        headers = message.headers
         if "Status" in headers:
             return None
         return int(headers["Nats-Sequence"]), msgspec.json.decode(message.data)["holder"]
