@@ -26,6 +26,8 @@ class Unread(NamedTuple):
     id: str
     tenant: str
     batch_id: str
+    #: Of its JSON.
+    bytes: int
     #: The event itself; LogDamaged where it is none of ours.
     read: Callable[[], Recorded]
 

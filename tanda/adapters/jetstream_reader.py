@@ -93,7 +93,8 @@ def to_unread(subject: str, seq: int, headers: bytes, data: bytes) -> Unread:
         event_id = headers[begin : headers.index(b"\r", begin)].decode()
     except ValueError as error:
         raise LogDamaged(f"the message at {seq} is no event: {error}") from error
-    return Unread(seq, event_id, tenant, batch_id, partial(to_recorded, subject, seq, headers, data))
+    read = partial(to_recorded, subject, seq, headers, data)
+    return Unread(seq, event_id, tenant, batch_id, len(data), read)
 
 
 class Follower(Generic[Positioned]):

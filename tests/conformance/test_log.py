@@ -11,6 +11,7 @@ from tanda.adapters.memory import MemoryLog
 from tanda.adapters.nats import connect
 from tanda.contracts import events as e
 from tanda.contracts import ids
+from tanda.contracts.codec import encode_event
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, Recorded, new_event
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_all, batch_subject, file_subject
@@ -189,6 +190,7 @@ async def test_a_watcher_knows_of_each_event_and_reads_which_it_likes(log: Log, 
     wanted = await followed(log, before, 4)
     assert [one[:4] for one in seen] == [(one.seq, one.id, one.tenant, one.batch_id) for one in wanted]
     assert [one.read() for one in seen] == wanted
+    assert [one.bytes for one in seen] == [len(encode_event(one.event)) for one in wanted]
     with pytest.raises(LogDamaged):
         await anext(log.watch(before + 1, "evt_of_another_log"))
 

@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import partial
 
+from tanda.contracts.codec import encode_event
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, recorded
 from tanda.contracts.subjects import work_subject
 from tanda.contracts.times import epoch_ms, rfc3339
@@ -90,7 +90,7 @@ class MemoryLog:
 
     async def watch(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Unread]]:
         async for chunk in self.follow(after, anchor):
-            yield [Unread(one.seq, one.id, one.tenant, one.batch_id, partial(_itself, one)) for one in chunk]
+            yield [_unread(one) for one in chunk]
 
     def _check_anchor(self, after: int, anchor: str | None) -> None:
         if after > len(self._events):
@@ -99,8 +99,9 @@ class MemoryLog:
             raise LogDamaged(f"the event at {after} is not the one that this reader had seen there")
 
 
-def _itself(record: Recorded) -> Recorded:
-    return record
+def _unread(record: Recorded) -> Unread:
+    size = len(encode_event(record.event))
+    return Unread(record.seq, record.id, record.tenant, record.batch_id, size, lambda: record)
 
 
 #: When an item is free that nobody has had yet.
