@@ -30,17 +30,16 @@ RETRY_S: Final = 0.5
 
 #: What writing to one client costs, as measured: each time (``bench.live.many``), and by the byte.
 WRITE_S: Final = 12e-6
-WRITE_BYTES_PER_S: Final = 4e9
+WRITE_BYTES_PER_S: Final = 1.5e9
 #: An event as clients get it is so much longer than in the log.
 TOLD_RATIO: Final = 2
 #: What would take longer in all goes to nobody, and is not even encoded: its audience falls behind. And all
 #: of it is a part of the loop's time; what comes meanwhile goes as one.
 HAND_OUT_S_MAX: Final = 0.1
 HAND_OUT_SHARE: Final = 0.25
-#: Other requests get their turn after so much of it, looked at after a few clients. A request takes some ten
-#: turns, and a write up to four times as long as above while all cores are busy.
+#: Other requests get their turn after so much of it, by the clock: a request takes some ten turns, and a
+#: write up to four times as long as above while all cores are busy.
 SLICE_S: Final = 0.0005
-SLICE_CLIENTS: Final = 8
 
 T = TypeVar("T")
 
@@ -214,23 +213,19 @@ class Hub:
         return found
 
     async def _hand_out(self, records: Sequence[Unread]) -> None:
-        todo = [(found, self._listening(audience)) for audience, found in self._concerned(records).items()]
+        todo = [(found, list(self._subscriptions[one])) for one, found in self._concerned(records).items()]
         # Who comes while this is handed out catches up to here from the log.
         self.position, self._anchor = records[-1].seq, records[-1].id
         frames: dict[int, Frame] = {}
         spent_s = 0.0
         for found, clients in todo:
             each_s = WRITE_S + TOLD_RATIO * sum(record.bytes for record in found) / WRITE_BYTES_PER_S
-            too_much = each_s * len(clients) > HAND_OUT_S_MAX
-            told = [one for one in clients if not (too_much and isinstance(one, Wire))]
-            chunk = _chunk(found, frames) if told else None
-            spent_s += each_s * len(told)
-            async for client in in_slices(clients):
-                if too_much and isinstance(client, Wire):
-                    client.fall_behind()
-                elif chunk:
+            told = _told(clients, each_s)
+            if told and (chunk := _chunk(found, frames)):
+                spent_s += each_s * len(told)
+                self._sent(len(chunk.joined) * len(told))
+                async for client in in_slices(told):
                     client.push(chunk)
-            self._sent(len(chunk.joined) * len(told) if chunk else 0)
         if spent_s > SLICE_S:
             await asyncio.sleep(spent_s * (1 / HAND_OUT_SHARE - 1))
 
@@ -243,19 +238,29 @@ class Hub:
                     found.setdefault(audience, []).append(record)
         return found
 
-    def _listening(self, audience: Audience) -> list[Subscription | Wire]:
-        """Those of an audience who are not behind: to the others only a snapshot is told."""
-        return [one for one in self._subscriptions[audience] if not one.behind]
-
 
 async def in_slices(clients: Sequence[T]) -> AsyncIterator[T]:
     """One after the other, with turns for everybody else in between."""
     begun = time.perf_counter()
-    for number, client in enumerate(clients, 1):
+    for client in clients:
         yield client
-        if number % SLICE_CLIENTS == 0 and time.perf_counter() - begun > SLICE_S:
+        if time.perf_counter() - begun > SLICE_S:
             await asyncio.sleep(0)
             begun = time.perf_counter()
+
+
+def _told(clients: Sequence[Subscription | Wire], each_s: float) -> list[Subscription | Wire]:
+    """Who is told what takes so long for each; where it is too much for all, those fall behind who can.
+
+    In one go, so that they get one snapshot. Who is behind is told nothing else.
+    """
+    told = [one for one in clients if not one.behind]
+    if each_s * len(clients) <= HAND_OUT_S_MAX:
+        return told
+    for client in told:
+        if isinstance(client, Wire):
+            client.fall_behind()
+    return [one for one in told if not one.behind]
 
 
 def _chunk(found: Sequence[Unread], frames: dict[int, Frame]) -> Chunk | None:
