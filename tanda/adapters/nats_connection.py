@@ -301,7 +301,7 @@ async def retry(call: Callable[[], Awaitable[T]], patience_s: float) -> T:
 class NatsSignals:
     """``ports.Signals`` over core NATS: told at once, kept nowhere."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: EventClient) -> None:
         self._client = client
 
     async def announce(self, view: str, seq: int) -> None:
@@ -311,9 +311,20 @@ class NatsSignals:
             _log.debug("a signal was not sent", view=view, error=str(error))
 
     async def positions(self) -> AsyncIterator[tuple[str, int]]:
-        subscription = await self._client.subscribe(_SIGNAL + "*")
+        """The newest of each view: where several came at once, the others say nothing any more."""
+        newest: dict[str, int] = {}
+        news = asyncio.Event()
+
+        def take(frame: Frame) -> None:
+            newest[frame.subject.removeprefix(_SIGNAL)] = int(frame.data)
+            news.set()
+
+        subscription = await self._client.listen(f"{_SIGNAL}*", take)
         try:
-            async for message in subscription.messages:
-                yield message.subject.removeprefix(_SIGNAL), int(message.data)
+            while True:
+                await news.wait()
+                news.clear()
+                while newest:
+                    yield newest.popitem()
         finally:
-            await subscription.unsubscribe()
+            await self._client.unlisten(subscription)

@@ -54,9 +54,11 @@ class ViewPositions:
 
         At once where they have been, where nothing has been heard yet, and after a while in any case.
         """
+        if not 0 < self.known < seq:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(min(wait_s, POLL_S)):
-                while 0 < self.known < seq:
+                while self.known < seq:
                     await self._moved.wait()
 
     async def reached(self, seq: int, wait_s: float) -> int:
