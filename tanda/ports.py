@@ -4,7 +4,7 @@ Each has an adapter over a real server and one in memory (``tanda.adapters``); o
 runs over both. Every method may raise ``Unavailable``; what else it raises, it says.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -17,6 +17,19 @@ from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem
 from tanda.domain.errors import Conflict
 
 T = TypeVar("T")
+
+
+class Unread(NamedTuple):
+    """An event of the log that nobody has taken apart yet."""
+
+    seq: int
+    id: str
+    tenant: str
+    batch_id: str
+    #: Of its JSON.
+    bytes: int
+    #: The event itself; LogDamaged where it is none of ours.
+    read: Callable[[], Recorded]
 
 
 class Log(Protocol):
@@ -58,6 +71,10 @@ class Log(Protocol):
         ``anchor`` is the id of the event at ``after``. Raises LogDamaged where it is not there any
         more, where the log has gone back, or where a position is missing.
         """
+        ...
+
+    def watch(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Unread]]:
+        """``follow`` for those who need few of the events, and need not pay for the others."""
         ...
 
 

@@ -60,10 +60,11 @@ async def _run(settings: Settings) -> None:
     connection = await connect(settings, f"storage-{name}")
     connection.be_present("storage", name)
     blobs = S3Blobs(settings)
-    archiver = LogArchiver(JetStreamRawLog(connection.client, settings), blobs)
+    storage = Storage(log=connection.log, blobs=blobs, settings=settings, spool=spool, name=name)
+    raw = JetStreamRawLog(connection.client, settings)
+    archiver = LogArchiver(raw, blobs, lambda: storage.position)
     try:
         _log.info("Storage is running.", storage=name)
-        storage = Storage(log=connection.log, blobs=blobs, settings=settings, spool=spool, name=name)
         await archiver.run_beside(storage.run())
     finally:
         await blobs.close()

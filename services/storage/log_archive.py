@@ -6,8 +6,9 @@ archiver stops like every other reader, and nothing of the archive is touched.
 """
 
 import asyncio
+import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -34,8 +35,10 @@ _log = structlog.get_logger("tanda.storage")
 class LogArchiver:
     """One process's archiver; ``run`` never ends by itself."""
 
-    def __init__(self, log: RawLog, blobs: Blobs) -> None:
+    def __init__(self, log: RawLog, blobs: Blobs, seen: Callable[[], int] = lambda: sys.maxsize) -> None:
+        """``seen`` is the last position that this process knows of: up to there the log need not be asked."""
         self._log = log
+        self._seen = seen
         self._writer = ArchiveWriter(log, LogArchive(blobs))
         self._begun = False
         self._new_since: float | None = None
@@ -86,6 +89,9 @@ class LogArchiver:
             await self._writer.begin()
             self._begun = True
             _log.info("The log is being archived.", archived=self._writer.last)
+        elif self._seen() <= self._writer.last:
+            self._new_since = None
+            return
         end = (await self._log.facts()).last
         new = end - self._writer.last
         if new < 0:

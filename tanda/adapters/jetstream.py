@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from tanda.adapters.jetstream_reader import Follower, to_recorded
+from tanda.adapters.jetstream_reader import Follower, Positioned, Reading, to_recorded, to_unread
 from tanda.adapters.nats_connection import (
     ApiError,
     EventClient,
@@ -28,6 +28,7 @@ from tanda.adapters.nats_connection import (
 )
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, to_headers
 from tanda.domain.errors import Conflict, LogDamaged, Unavailable
+from tanda.ports import Unread
 from tanda.settings import Settings
 
 _log = structlog.get_logger("tanda.log")
@@ -249,9 +250,9 @@ class JetStreamLog:
 
     async def _first_of(self, query: dict[str, Any]) -> Recorded | None:
         message = await request(self._client, f"$JS.API.DIRECT.GET.{STREAM}", msgspec.json.encode(query))
-        if (message.headers or {}).get("Status") == _NO_MESSAGE:
+        if message.headers.get("Status") == _NO_MESSAGE:
             return None
-        headers = message.headers or {}
+        headers = message.headers
         return to_recorded(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, message.data)
 
     async def position(self) -> int:
@@ -302,8 +303,16 @@ class JetStreamLog:
             raise Unavailable("nats", f"reading was refused ({status})")
         return answer.chunk, int(end.get("Nats-Num-Pending", 0))
 
-    async def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
-        follower = Follower(self._client, STREAM, after)
+    def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
+        return self._following(to_recorded, after, anchor)
+
+    def watch(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Unread]]:
+        return self._following(to_unread, after, anchor)
+
+    async def _following(
+        self, reading: Reading[Positioned], after: int, anchor: str | None
+    ) -> AsyncIterator[list[Positioned]]:
+        follower = Follower(self._client, STREAM, after, reading)
         await self._check_anchor(after, anchor)
         try:
             async for chunk in follower.chunks(self._check_anchor):

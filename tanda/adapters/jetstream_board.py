@@ -65,4 +65,4 @@ class JetStreamBoard:
     async def _newest(self, subject: str) -> bytes | None:
         query = msgspec.json.encode({"last_by_subj": subject})
         message = await request(self._client, f"$JS.API.DIRECT.GET.{STATUS}", query)
-        return None if "Status" in (message.headers or {}) else message.data
+        return None if "Status" in message.headers else message.data

@@ -11,6 +11,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
+from typing import Generic, TypeVar
 
 import msgspec
 import structlog
@@ -25,7 +27,9 @@ from tanda.adapters.nats_connection import (
     send,
 )
 from tanda.contracts.envelope import HEADER_NAMES, Recorded, from_headers, from_values
+from tanda.contracts.subjects import parse_event_subject
 from tanda.domain.errors import LogDamaged, Unavailable
+from tanda.ports import Unread
 
 _log = structlog.get_logger("tanda.log")
 
@@ -57,7 +61,12 @@ _OWN_FORM = re.compile(
     + r"(?:Nats-|\r\n)"
 )
 
+_ID = b"\r\nce-id: "
+
 AnchorCheck = Callable[[int, str | None], Awaitable[None]]
+#: What a message becomes in its reader's hands, and how: from subject, position, headers and data.
+Positioned = TypeVar("Positioned", Recorded, Unread)
+Reading = Callable[[str, int, bytes, bytes], Positioned]
 
 
 def to_recorded(subject: str, seq: int, headers: bytes | Mapping[str, str], data: bytes) -> Recorded:
@@ -76,10 +85,23 @@ def to_recorded(subject: str, seq: int, headers: bytes | Mapping[str, str], data
         raise LogDamaged(f"the message at {seq} is no event: {error}") from error
 
 
-class Follower:
+def to_unread(subject: str, seq: int, headers: bytes, data: bytes) -> Unread:
+    """The same for whoever may not need it: of the headers only the id is looked for."""
+    try:
+        tenant, batch_id, _ = parse_event_subject(subject)
+        begin = headers.index(_ID) + len(_ID)
+        event_id = headers[begin : headers.index(b"\r", begin)].decode()
+    except ValueError as error:
+        raise LogDamaged(f"the message at {seq} is no event: {error}") from error
+    read = partial(to_recorded, subject, seq, headers, data)
+    return Unread(seq, event_id, tenant, batch_id, len(data), read)
+
+
+class Follower(Generic[Positioned]):
     """One reader of a stream from a position on, for ever."""
 
-    def __init__(self, client: EventClient, stream: str, after: int) -> None:
+    def __init__(self, client: EventClient, stream: str, after: int, reading: Reading[Positioned]) -> None:
+        self._reading = reading
         self._client = client
         self._stream = stream
         self._seq = after
@@ -92,7 +114,7 @@ class Follower:
         self._requested = 0
         self._heard_at = 0.0
 
-    async def chunks(self, check_anchor: AnchorCheck) -> AsyncIterator[list[Recorded]]:
+    async def chunks(self, check_anchor: AnchorCheck) -> AsyncIterator[list[Positioned]]:
         """Events in order. After a stall or a lost delivery the reader reopens at its position."""
         self._client.reconnected.append(self._on_reconnect)
         try:
@@ -172,7 +194,7 @@ class Follower:
         self._heard_at = 0.0
         self._wake.set()
 
-    async def _chunks_of_one_consumer(self) -> AsyncIterator[list[Recorded]]:
+    async def _chunks_of_one_consumer(self) -> AsyncIterator[list[Positioned]]:
         """Ends where the consumer has to be opened again."""
         while True:
             if not self._arrived and not await self._wait():
@@ -201,9 +223,9 @@ class Follower:
             self._wake.clear()
         return True
 
-    def _take(self) -> tuple[list[Recorded], bool]:
+    def _take(self) -> tuple[list[Positioned], bool]:
         """The next events among what arrived; False where a delivery was lost or a pull was refused."""
-        chunk: list[Recorded] = []
+        chunk: list[Positioned] = []
         taken = 0
         for _ in range(min(len(self._arrived), TURN_EVENTS)):
             if taken > TURN_BYTES:
@@ -221,7 +243,7 @@ class Follower:
             self._consumer_seq = consumer_seq
             if seq != self._seq + 1:
                 raise LogDamaged(f"the log has no event at {self._seq + 1}; the next one is at {seq}")
-            record = to_recorded(subject, seq, headers, data)
+            record = self._reading(subject, seq, headers, data)
             chunk.append(record)
             self._seq = seq
             self._anchor = record.id

@@ -361,6 +361,8 @@ class JetStreamLease:
     def __init__(self, client: EventClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
+        #: Where the newest word is that we wrote ourselves.
+        self._mine: dict[tuple[str, str], int] = {}
 
     async def ensure(self) -> None:
         await ensure_stream(self._client, lease_config(self._settings))
@@ -381,21 +383,35 @@ class JetStreamLease:
             raise Unavailable("nats", f"the leases are not there: {error}") from error
 
     async def _hold(self, name: str, holder: str) -> bool:
+        """Who has written the newest word need not read it: where it is not the newest any more, or gone,
+        the next one is refused, and then it is looked at.
+        """
+        mine = self._mine.pop((name, holder), None)
+        if mine is not None and await self._write(name, holder, mine):
+            return True
         current = await self._current(name)
         if current is not None and current[1] != holder:
             return False
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(current[0] if current else 0)}
+        return await self._write(name, holder, current[0] if current else 0)
+
+    async def _write(self, name: str, holder: str, expected: int) -> bool:
+        """Takes the lease, or another term of it; False where the newest word is not at that position."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
         body = msgspec.json.encode({"holder": holder, "at": time.time()})
-        answer = await request(self._client, f"lease.{name}", body, headers=headers)
+        answer = msgspec.json.decode(
+            (await request(self._client, f"lease.{name}", body, headers=headers)).data
+        )
         try:
-            check_error(msgspec.json.decode(answer.data))
+            check_error(answer)
         except ApiError as error:
             if error.code != _WRONG_LAST:
                 raise Unavailable("nats", f"a lease was refused: {error}") from error
             return False
+        self._mine[name, holder] = answer["seq"]
         return True
 
     async def release(self, name: str, holder: str) -> None:
+        self._mine.pop((name, holder), None)
         current = await self._current(name)
         if current is not None and current[1] == holder:
             await api(self._client, f"STREAM.PURGE.{LEASE}", {"filter": f"lease.{name}"})
@@ -404,7 +420,7 @@ class JetStreamLease:
         """Position and holder of the lease as it stands."""
         query = msgspec.json.encode({"last_by_subj": f"lease.{name}"})
         message = await request(self._client, f"$JS.API.DIRECT.GET.{LEASE}", query)
-        headers = message.headers or {}
+        headers = message.headers
         if "Status" in headers:
             return None
         return int(headers["Nats-Sequence"]), msgspec.json.decode(message.data)["holder"]

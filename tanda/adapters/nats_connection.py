@@ -13,7 +13,6 @@ import msgspec
 import structlog
 from nats import errors as nats_errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
@@ -34,6 +33,7 @@ _UNFINISHED_BYTES_MAX = 80 * 1024**2
 API_TIMEOUT_S = 3.0
 
 _VERSION_LINE = "NATS/1.0"
+_NO_RESPONDERS = "503"
 
 T = TypeVar("T")
 _SIGNAL = "signal.view."
@@ -54,6 +54,13 @@ class Frame(NamedTuple):
     subject: str
     reply: str
     headers: bytes
+    data: bytes
+
+
+class Answer(NamedTuple):
+    """To a request: what it says, and its headers with its first line's number as ``Status``."""
+
+    headers: dict[str, str]
     data: bytes
 
 
@@ -111,6 +118,10 @@ class EventClient(Client):
         super().__init__()
         self._listeners: dict[int, Callable[[Frame], None]] = {}
         self._ps = FrameParser(self, self._listeners)
+        #: Where the answers to what we ask come, each under a number of its own, and who waits for them.
+        self._answers_at = ""
+        self._asked = 0
+        self._askers: dict[str, asyncio.Future[Frame]] = {}
         #: Called after every reconnect: what was asked of the server before may be forgotten.
         self.reconnected: list[Callable[[], None]] = []
 
@@ -125,6 +136,29 @@ class EventClient(Client):
         self._listeners.pop(subscription._id, None)  # pyright: ignore[reportPrivateUsage]
         with suppress(nats_errors.Error, OSError):
             await subscription.unsubscribe()
+
+    async def ask(self, subject: str, data: bytes, headers: dict[str, str] | None, timeout_s: float) -> Frame:
+        """nats-py's ``request`` without the queue and the task between an answer and who waits for it.
+
+        And by no ``wait_for``, which swallows a cancellation in the moment of the answer before Python 3.12.
+        """
+        if not self._answers_at:
+            self._answers_at = f"{self.new_inbox()}."
+            await self.listen(f"{self._answers_at}*", self._on_answer)
+        self._asked += 1
+        number = str(self._asked)
+        future = self._askers[number] = asyncio.get_running_loop().create_future()
+        try:
+            await self.publish(subject, data, reply=self._answers_at + number, headers=headers)
+            async with asyncio.timeout(timeout_s):
+                return await future
+        finally:
+            del self._askers[number]
+
+    def _on_answer(self, frame: Frame) -> None:
+        future = self._askers.get(frame.subject.rpartition(".")[2])
+        if future is not None and not future.done():
+            future.set_result(frame)
 
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
@@ -221,25 +255,21 @@ async def send(
 
 
 async def request(
-    client: Client, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None,
+    client: EventClient, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None,
     timeout_s: float = API_TIMEOUT_S,
-) -> Msg:  # fmt: skip
+) -> Answer:  # fmt: skip
     """A request and its answer; Unavailable where nobody answers (the outcome is then unknown)."""
-    task = asyncio.current_task()
-    cancels = task.cancelling() if task else 0
     try:
-        answer = await client.request(subject, data, timeout=timeout_s, headers=headers)
-    except nats_errors.NoRespondersError as error:
-        raise Unavailable("nats", "JetStream is not there") from error
+        frame = await client.ask(subject, data, headers, timeout_s)
     except (nats_errors.Error, TimeoutError, OSError) as error:
         raise Unavailable("nats", f"no answer ({type(error).__name__})") from error
-    if task and task.cancelling() > cancels:
-        # Cancelled in the moment of the answer: nats-py waits by wait_for, which swallows that before 3.12.
-        raise asyncio.CancelledError
+    answer = Answer(parse_headers(frame.headers) if frame.headers else {}, frame.data)
+    if answer.headers.get("Status") == _NO_RESPONDERS:
+        raise Unavailable("nats", "JetStream is not there") from nats_errors.NoRespondersError()
     return answer
 
 
-async def api(client: Client, name: str, body: Any = None) -> dict[str, Any]:
+async def api(client: EventClient, name: str, body: Any = None) -> dict[str, Any]:
     """One call of JetStream's JSON API (``STREAM.INFO.EVENTS`` …); ApiError where it refuses."""
     data = b"" if body is None else msgspec.json.encode(body)
     answer = msgspec.json.decode((await request(client, f"$JS.API.{name}", data)).data)
@@ -271,7 +301,7 @@ async def retry(call: Callable[[], Awaitable[T]], patience_s: float) -> T:
 class NatsSignals:
     """``ports.Signals`` over core NATS: told at once, kept nowhere."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: EventClient) -> None:
         self._client = client
 
     async def announce(self, view: str, seq: int) -> None:
@@ -281,9 +311,20 @@ class NatsSignals:
             _log.debug("a signal was not sent", view=view, error=str(error))
 
     async def positions(self) -> AsyncIterator[tuple[str, int]]:
-        subscription = await self._client.subscribe(_SIGNAL + "*")
+        """The newest of each view: where several came at once, the others say nothing any more."""
+        newest: dict[str, int] = {}
+        news = asyncio.Event()
+
+        def take(frame: Frame) -> None:
+            newest[frame.subject.removeprefix(_SIGNAL)] = int(frame.data)
+            news.set()
+
+        subscription = await self._client.listen(f"{_SIGNAL}*", take)
         try:
-            async for message in subscription.messages:
-                yield message.subject.removeprefix(_SIGNAL), int(message.data)
+            while True:
+                await news.wait()
+                news.clear()
+                while newest:
+                    yield newest.popitem()
         finally:
-            await subscription.unsubscribe()
+            await self._client.unlisten(subscription)

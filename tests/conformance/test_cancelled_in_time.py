@@ -35,14 +35,14 @@ def created(tenant: str) -> NewEvent:
 
 def cancel_on_answer(client: EventClient, victim: asyncio.Task[Any]) -> None:
     """Cancels a task right after the message that it waits for was handed over."""
-    process: Any = client._process_msg  # pyright: ignore[reportPrivateUsage]
+    listeners = client._listeners  # pyright: ignore[reportPrivateUsage]
+    for number, take in listeners.items():
 
-    async def processed(*message: Any) -> None:
-        await process(*message)
-        victim.cancel()
+        def taken(frame: Frame, take: Callable[[Frame], None] = take) -> None:
+            take(frame)
+            victim.cancel()
 
-    told: Any = processed
-    client._process_msg = told  # pyright: ignore[reportPrivateUsage]
+        listeners[number] = taken
 
 
 def cancel_on_event(client: EventClient, victim: asyncio.Task[Any]) -> None:

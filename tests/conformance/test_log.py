@@ -11,11 +11,12 @@ from tanda.adapters.memory import MemoryLog
 from tanda.adapters.nats import connect
 from tanda.contracts import events as e
 from tanda.contracts import ids
+from tanda.contracts.codec import encode_event
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, Recorded, new_event
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_all, batch_subject, file_subject
 from tanda.domain.errors import Conflict, LogDamaged
-from tanda.ports import Log
+from tanda.ports import Log, Unread
 from tests.stack import Stack
 
 ORIGIN = Origin(source="/test/log")
@@ -174,6 +175,24 @@ async def test_following_sees_what_is_there_and_what_comes(log: Log, story: Stor
     anchor = seen[0].id
     assert seen[0].seq == seq
     assert (await followed(log, seq, 30, anchor))[0].seq == seq + 1
+
+
+async def test_a_watcher_knows_of_each_event_and_reads_which_it_likes(log: Log, story: Story) -> None:
+    """Position, id and whose it is come without the event; read, it is what a follower gets."""
+    before = await log.position()
+    await log.append([story.batch(e.BatchCreated(name="ñ"), 0), *(story.file(i) for i in range(3))])
+    seen: list[Unread] = []
+    async with asyncio.timeout(DEADLINE_S):
+        async for chunk in log.watch(before):
+            seen += chunk
+            if len(seen) == 4:
+                break
+    wanted = await followed(log, before, 4)
+    assert [one[:4] for one in seen] == [(one.seq, one.id, one.tenant, one.batch_id) for one in wanted]
+    assert [one.read() for one in seen] == wanted
+    assert [one.bytes for one in seen] == [len(encode_event(one.event)) for one in wanted]
+    with pytest.raises(LogDamaged):
+        await anext(log.watch(before + 1, "evt_of_another_log"))
 
 
 async def test_a_log_that_went_back_is_not_followed(log: Log, story: Story) -> None:

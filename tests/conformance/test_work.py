@@ -263,6 +263,18 @@ async def test_a_lease_is_there_again_after_a_restart(servers: Stack, tmp_path: 
     await connection.close()
 
 
+async def test_a_holder_that_was_late_does_not_lead(servers: Stack, tmp_path: Path) -> None:
+    """Its last word is gone; what another has said since stands, whatever it remembers of its own."""
+    connection = await connect(servers.settings(tmp_path), "test")
+    name = f"late-{token_hex(4)}"
+    assert await connection.lease.hold(name, "a")
+    await api(connection.client, "STREAM.PURGE.LEASE", {"filter": f"lease.{name}"})
+    assert await connection.lease.hold(name, "b")
+    assert not await connection.lease.hold(name, "a")
+    assert await connection.lease.hold(name, "b")
+    await connection.close()
+
+
 async def test_the_board_has_the_newest_word_of_each(ports: Ports) -> None:
     """The scheduler's in place of the one before, and one for each instance of a service."""
     instance = token_hex(4)

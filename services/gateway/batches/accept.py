@@ -7,6 +7,7 @@ written in atomic chunks and exists only once its ``BatchSealed`` is there.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -32,7 +33,7 @@ CHUNKS_AT_ONCE = 3
 DECISIONS_MAX = 8
 FIRST_WAIT_S = 0.1
 OPEN_BATCHES_KNOWN_MAX = 1_000
-TENANTS_KNOWN_MAX = 10_000
+BATCHES_KNOWN_MAX = 10_000
 
 #: First events, each with its file's id or its group's token.
 Told = Sequence[tuple[str, e.Event]]
@@ -61,6 +62,14 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
         return self.records[-1].seq
 
 
+class Known(NamedTuple):
+    """What never changes of a batch."""
+
+    tenant: str
+    #: The log has it by then.
+    seq: int
+
+
 class Accept:
     """Decides and appends; knows no HTTP."""
 
@@ -72,8 +81,7 @@ class Accept:
         #: A PUT and a seal of the same batch do not overlap within this process.
         self._turns = Turns()
         self._next_indices: dict[str, int] = {}
-        #: Whose batches the operator has asked for; a batch never changes hands.
-        self._tenants: dict[str, str] = {}
+        self._known: dict[str, Known] = {}
 
     def origin(self, command: str | None = None, actor: str | None = None) -> Origin:
         return Origin(source=self._source, command=command, actor=actor)
@@ -90,6 +98,7 @@ class Accept:
             records = await self._write_whole(tenant, batch_id, command, files, origin)
         except Conflict:
             return await self._finish_whole(tenant, batch_id, files, origin)
+        self._know(records[-1])
         return Written(tenant=tenant, batch_id=batch_id, records=records)
 
     async def _write_whole(
@@ -262,14 +271,21 @@ class Accept:
         """Whose batch it is: for the operator, who may ask for any."""
         if not ids.is_id(batch_id, ids.BATCH):
             return None
-        if (known := self._tenants.get(batch_id)) is not None:
-            return known
+        if (known := self.known(batch_id)) is not None:
+            return known.tenant
         async for records in self._log.read(batch_subject("*", batch_id)):
-            if len(self._tenants) >= TENANTS_KNOWN_MAX:
-                del self._tenants[next(iter(self._tenants))]
-            self._tenants[batch_id] = records[0].tenant
+            self._know(records[0])
             return records[0].tenant
         return None
+
+    def known(self, batch_id: str) -> Known | None:
+        """What this process has learned of a batch, if it came up lately."""
+        return self._known.get(batch_id)
+
+    def _know(self, record: Recorded) -> None:
+        if len(self._known) >= BATCHES_KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[record.batch_id] = Known(record.tenant, record.seq)
 
     async def batch_records(self, tenant: str, batch_id: str) -> list[Recorded]:
         """The batch's own events; NotFound where there is no such batch."""

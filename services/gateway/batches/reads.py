@@ -169,6 +169,9 @@ async def seen(
     """What a view knows; what the log knows already is waited for: no 404 for something that exists."""
     arguments = (batch_id,) if file_id is None else (batch_id, file_id)
     again = partial(look, caller.scope, *arguments)
+    known = gateway.accept.known(batch_id)
+    if known is not None and caller.scope in (None, known.tenant):
+        await gateway.positions.announced(known.seq)
     seq, found = await again()
     if found is None:
         last = await last_event(gateway, caller, batch_id, file_id)

@@ -1,6 +1,6 @@
 """A file's bytes: its source, its result, and what a processor made beside it."""
 
-import asyncio
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
@@ -34,17 +34,16 @@ async def get_source(
     return await blob_response(request, gateway.blobs, blobs.source, file.content_type, headers)
 
 
-@router.get(f"{_BASE}/result", openapi_extra=answers(200, bytes, media_type=JSON), dependencies=[MIN_SEQ])
+@router.get(f"{_BASE}/result", openapi_extra=answers(200, bytes, media_type=JSON))
 async def get_result(
-    request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep
-) -> Response:
+    request: Request, batch_id: str, file_id: str, caller: CallerDep, gateway: GatewayDep,
+    waited_for: Annotated[int, MIN_SEQ],
+) -> Response:  # fmt: skip
     """The result's JSON, as its processor gave it: a file that has one has nothing later in the log."""
-    last, position = await asyncio.gather(
-        last_event(gateway, caller, batch_id, file_id), gateway.positions.now()
-    )
-    event = last.event
+    event = (await last_event(gateway, caller, batch_id, file_id)).event
     if not isinstance(event, FileCompleted):
         raise NotFound("result_not_ready", "The file has no result.")
+    position = waited_for or gateway.positions.known or await gateway.positions.now()
     headers = {**SAFE_HEADERS, "Tanda-Seq": str(position)}
     if event.result_ref is not None:
         return await blob_response(request, gateway.blobs, event.result_ref, JSON, headers)

@@ -8,7 +8,7 @@ import structlog
 
 from services.gateway.deps import Gateway
 from services.gateway.live.chunks import Audience, framed
-from services.gateway.live.hub import WRITE_S, in_slices
+from services.gateway.live.hub import in_slices
 from services.gateway.live.routes import snapshot_frame
 from services.gateway.live.wire import Wire
 from services.gateway.problems import Busy
@@ -45,5 +45,5 @@ async def _tell(gateway: Gateway, audience: Audience, wires: Sequence[Wire]) -> 
             wire.release()
         return
     chunk = framed(frame)
-    async for wire in in_slices(wires, WRITE_S):
+    async for wire in in_slices(wires):
         wire.tell(chunk, seq)

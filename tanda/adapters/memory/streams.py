@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
+from tanda.contracts.codec import encode_event
 from tanda.contracts.envelope import FOLLOWS, NewEvent, Recorded, recorded
 from tanda.contracts.subjects import work_subject
 from tanda.contracts.times import epoch_ms, rfc3339
 from tanda.contracts.work import Presence, SchedulerStatus, Timer, WorkItem, bundles, work_token
 from tanda.domain.errors import Conflict, LogDamaged
+from tanda.ports import Unread
 
 READ_CHUNK = 1_000
 LEASE_S = 5.0
@@ -86,11 +88,20 @@ class MemoryLog:
             else:
                 await grown.wait()
 
+    async def watch(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Unread]]:
+        async for chunk in self.follow(after, anchor):
+            yield [_unread(one) for one in chunk]
+
     def _check_anchor(self, after: int, anchor: str | None) -> None:
         if after > len(self._events):
             raise LogDamaged(f"the log ends at {len(self._events)}, but {after} had been seen")
         if after and anchor is not None and self._events[after - 1].id != anchor:
             raise LogDamaged(f"the event at {after} is not the one that this reader had seen there")
+
+
+def _unread(record: Recorded) -> Unread:
+    size = len(encode_event(record.event))
+    return Unread(record.seq, record.id, record.tenant, record.batch_id, size, lambda: record)
 
 
 #: When an item is free that nobody has had yet.
