@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.upload.multipart import BadMultipart, MultipartReader, PartBegin, PartEnd, boundary_of
+from services.gateway.upload.multipart import (
+    BadMultipart,
+    MultipartReader,
+    Part,
+    PartBegin,
+    PartEnd,
+    boundary_of,
+)
 
 BOUNDARY = "frontera"
 CONTENT = b"uno\r\n--fronter\r\ndos\r\n\r\n--" + bytes(range(256))
@@ -29,6 +36,9 @@ def read(*pieces: bytes) -> list[tuple[PartBegin, bytes]]:
     for piece in pieces:
         for token in reader.feed(piece):
             match token:
+                case Part():
+                    assert begin is None, "one part after the other"
+                    found.append((token.begin, token.content))
                 case PartBegin():
                     begin, data = token, b""
                 case bytes():
@@ -36,6 +46,7 @@ def read(*pieces: bytes) -> list[tuple[PartBegin, bytes]]:
                 case PartEnd():
                     assert begin is not None
                     found.append((begin, data))
+                    begin = None
     reader.finish()
     return found
 
