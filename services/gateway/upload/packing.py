@@ -71,6 +71,8 @@ class Store:
         self._held_keys: set[str] = set()
         self._unwanted: set[str] = set()
         self._promised = False
+        self._all_here = False
+        self._ahead: asyncio.Task[None] | None = None
 
     async def add(self, file: Received, content: bytes, *, held: bool = False) -> None:
         """Takes a file that is small enough for a pack."""
@@ -100,10 +102,15 @@ class Store:
             self._packs[True] = _Pack()
             self._unwanted = self._held_keys
 
-    async def finish(self) -> None:
-        """Returns once every byte is durable."""
+    async def flush(self) -> None:
+        """Nothing waits here any more: every file that is kept knows its object."""
+        self._all_here = True
         for held in self._packs:
             await self._flush(held)
+
+    async def finish(self) -> None:
+        """Returns once every byte is durable."""
+        await self.flush()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         self._raise_error()
@@ -185,6 +192,15 @@ class Store:
     async def _put_pack(self, key: str, data: bytes) -> None:
         async with self._puts:
             await self._blobs.put_pack(key, data, content_type=OBJECT_TYPE)
+        self._sync_ahead()
+
+    def _sync_ahead(self) -> None:
+        """Brings what is there to the disk while more comes, so that less is left when everybody waits."""
+        if self._all_here and len(self._tasks) == 1:  # the last one: from here on everybody waits anyway
+            return
+        if self._ahead is None or self._ahead.done():
+            self._ahead = asyncio.create_task(self._blobs.barrier())
+            self._ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _finish_upload(self, upload: BlobUpload) -> None:
         async with self._puts:
