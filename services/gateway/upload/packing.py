@@ -21,6 +21,8 @@ from tanda.ports import Blobs, BlobUpload
 PUTS_PER_UPLOAD_MAX = 4
 #: Over all uploads of the process; each may hold a pack in memory.
 PUTS_MAX = 16
+#: Each pack of an upload is twice as large as the one before, up to ``TANDA_PACK_BYTES``.
+FIRST_PACK_BYTES = 1024**2
 OBJECT_TYPE = "application/octet-stream"
 
 log = structlog.get_logger(__name__)
@@ -61,6 +63,8 @@ class Store:
         self._puts = puts
         self._own_puts = asyncio.Semaphore(PUTS_PER_UPLOAD_MAX)
         self._pack_bytes = pack_bytes
+        #: The next pack's size: the store has work as soon as the first megabyte is here.
+        self._next_bytes = min(FIRST_PACK_BYTES, pack_bytes)
         self._packs = {held: _Pack() for held in (False, True)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
@@ -77,7 +81,8 @@ class Store:
     async def add(self, file: Received, content: bytes, *, held: bool = False) -> None:
         """Takes a file that is small enough for a pack."""
         pack = self._packs[held]
-        if pack.bytes + len(content) > self._pack_bytes:
+        if pack.bytes + len(content) > self._next_bytes:
+            self._next_bytes = min(2 * self._next_bytes, self._pack_bytes)
             await self._flush(held)
             pack = self._packs[held]
         pack.files.append((file, content))
