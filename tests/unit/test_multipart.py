@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.upload.multipart import (
+    PREAMBLE_BYTES_MAX,
     BadMultipart,
     MultipartReader,
     Part,
@@ -85,8 +86,17 @@ def test_a_body_that_ends_early_is_refused(end: int) -> None:
         b'--frontera\r\nContent-Disposition: form-data; filename="a"\r\n\r\nx\r\n--frontera--\r\n',
         b"--frontera\r\n" + b"X-A: 1\r\n" * 9 + b"\r\nx\r\n--frontera--\r\n",
         b"--frontera\r\nContent-Disposition: form-data; name=" + b"a" * 5_000 + b"\r\n\r\n",
+        b'--frontera\r\nContent-Disposition: form-data; name="' + b"a" * 5_000 + b'"\r\n\r\n',
+        b"--frontera\r\nX-A: " + b"a" * 40_000,
+        b"--frontera\r\n\r\nx\r\n--frontera--\r\n",
+        b"--fronteraX" + BODY[10:],
+        BODY.replace(b"noviembre\r\n--frontera\r\n", b"noviembre\r\n--frontera\n"),
+        b"x" * (PREAMBLE_BYTES_MAX + 1) + b"\r\n" + BODY,
     ],
-    ids=["text", "no-disposition", "no-name", "many-headers", "long-header"],
+    ids=[
+        *("text", "no-disposition", "no-name", "many-headers", "long-header", "long-usual-header"),
+        *("endless-header", "no-headers", "other-boundary", "bare-line-feed", "preamble"),
+    ],
 )
 def test_a_broken_body_is_refused(body: bytes) -> None:
     """With a sentence, whatever is wrong."""
@@ -110,6 +120,31 @@ def test_file_names_come_as_they_were_meant(disposition: bytes, name: str) -> No
     head = b'--frontera\r\nContent-Disposition: form-data; name="files"; ' + disposition
     ((begin, _),) = read(head + b"\r\n\r\nx\r\n--frontera--\r\n")
     assert begin.file_name == name
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b'content-disposition: form-data; name="files"; filename="a.xml"\r\ncontent-type: text/xml',
+        b"Content-Disposition: form-data; filename=a.xml; name=files\r\nContent-Type: text/xml",
+        b"Content-Type: text/xml\r\nX-A: 1\r\n"
+        b'Content-Disposition: form-data; name="files";\r\n filename="a.xml"',
+        b'Content-Disposition: form-data; name="files"; filename="a.xml"\r\nContent-Type:text/xml',
+    ],
+    ids=["lower-case", "unquoted", "folded", "no-space"],
+)
+def test_headers_in_unusual_forms_say_the_same(headers: bytes) -> None:
+    """The short way through usual headers is no other language."""
+    usual = b'Content-Disposition: form-data; name="files"; filename="a.xml"\r\nContent-Type: text/xml'
+    first, second = (
+        read(b"--frontera\r\n" + one + b"\r\n\r\n<a/>\r\n--frontera--") for one in (headers, usual)
+    )
+    assert first == second == [(PartBegin(name="files", file_name="a.xml", content_type="text/xml"), b"<a/>")]
+
+
+def test_what_stands_around_the_parts_is_nobodys() -> None:
+    """A few words before the first boundary, anything after the last."""
+    assert read(b"hola\r\n" + BODY + b"--frontera\r\nadios") == EXPECTED
 
 
 def test_the_boundary_comes_from_the_content_type() -> None:

@@ -1,7 +1,7 @@
 """Where the bytes of one upload go: small files into packs, a large one into an object of its own.
 
 The object store takes some 1,300 PUTs a second, so that 5,000 files of 10 kB would cost four seconds
-one by one and cost 0.1 s in seven packs. PUTs overlap with the reading of the body, a few at a time;
+one by one and cost 0.1 s in packs. PUTs overlap with the reading of the body, a few at a time;
 who brings more bytes waits, and so does the client. Nothing is written to a disk of ours.
 """
 
@@ -18,7 +18,8 @@ from tanda.contracts.results import BlobRef
 from tanda.domain.filetypes import FileType, Refusal
 from tanda.ports import Blobs, BlobUpload
 
-PUTS_PER_UPLOAD_MAX = 4
+#: With fewer and larger ones the store has less than two cores to do at the end.
+PUTS_PER_UPLOAD_MAX = 8
 #: Over all uploads of the process; each may hold a pack in memory.
 PUTS_MAX = 16
 #: Each pack of an upload is twice as large as the one before, up to ``TANDA_PACK_BYTES``.
