@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_files_max: int = 20_000
     #: Files up to this size are packed together into one object (1,300 PUTs/s is the store's limit).
     pack_file_bytes_max: int = 512 * 1024
-    pack_bytes: int = 8 * 1024**2
+    pack_bytes: int = 4 * 1024**2
     #: A body slower than this, after the first ten seconds, is cut.
     upload_bytes_per_s_min: int = 10 * 1024
     uploads_concurrent_max: int = 64

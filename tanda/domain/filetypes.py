@@ -10,6 +10,7 @@ Everything here is pure; the caller hands over the first bytes.
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -165,6 +166,7 @@ _UNMARKED: tuple[tuple[bytes, str], ...] = (
     (b"<\x00", "utf-16-le"),
     (b"\x00<", "utf-16-be"),
 )
+_MARKS = tuple(mark for mark, _ in (*_BOMS, *_UNMARKED))
 #: ``<?xm`` in EBCDIC.
 _EBCDIC_XML = b"\x4c\x6f\xa7\x94"
 
@@ -188,8 +190,12 @@ def check(name: str, declared: str | None, head: bytes, bytes_total: int) -> Fil
     """
     if bytes_total == 0 or not head:
         return Refusal(code="empty_file", message="The file is empty (0 bytes); upload it again.")
-    seen = _sniff(head)
-    extension, media_type = _extension(name), _media_type(declared)
+    return _judge(_sniff(head), _extension(name), _media_type(declared))
+
+
+@lru_cache(maxsize=1024)
+def _judge(seen: _Seen, extension: str | None, media_type: str | None) -> FileType | Refusal:
+    """The same for most files of an upload."""
     lie = _contradiction(seen, extension, media_type)
     if lie is not None:
         return lie
@@ -240,6 +246,7 @@ def _extension(name: str) -> str | None:
     return extension if dot and stem and _EXTENSION.fullmatch(extension) else None
 
 
+@lru_cache(maxsize=256)
 def _media_type(declared: str | None) -> str | None:
     bare = (declared or "").partition(";")[0].strip().lower()[:100]
     if bare.isascii() and bare.isprintable():
@@ -262,7 +269,7 @@ def _sniff(head: bytes) -> _Seen:
         return container
     if head.startswith(_EBCDIC_XML):
         return _XML
-    if b"%PDF-" in head[:PDF_HEADER_WITHIN_BYTES]:
+    if head.find(b"%PDF-", 0, PDF_HEADER_WITHIN_BYTES) >= 0:
         return _PDF
     text = _decoded(head)
     return _BINARY if text is None else _sniff_text(text)
@@ -286,13 +293,15 @@ def _container(head: bytes) -> _Seen | None:
 
 def _decoded(head: bytes) -> str | None:
     """Decode what looks like text, or return None for what does not."""
+    if not head.startswith(_MARKS):
+        return head.decode("latin-1") if _is_text(head, len(head)) else None
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return _clean(head[len(mark) :].decode(encoding, errors="ignore"))
     for mark, encoding in _UNMARKED:
         if head.startswith(mark):
             return _clean(head.decode(encoding, errors="ignore"))
-    return head.decode("latin-1") if _is_text(head, len(head)) else None
+    return None
 
 
 #: Control characters that no text has: all but tab, line feed, vertical tab, form feed, carriage return.

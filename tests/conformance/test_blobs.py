@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -452,3 +453,35 @@ async def test_a_sync_that_fails_tells_its_own_callers_only() -> None:
         await first[0]
     syncs.end()
     await second[0]
+
+
+class Between(Objects):
+    """What is between us and the store: it may change a byte, or take the checksum away."""
+
+    def __init__(self, server: S3, *, changes: bool, checksum: bool) -> None:
+        super().__init__(from_environment(server.environment()), connections=4)
+        store: Any = self._quick
+        sent = store._put_object
+
+        def put(bucket: str, key: str, data: bytes, headers: dict[str, str]) -> Any:
+            kept = headers if checksum else {"Content-Type": headers["Content-Type"]}
+            return sent(bucket, key, b"\xff" + data[1:] if changes else data, kept)
+
+        store._put_object = put
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+async def test_a_pack_that_is_not_what_was_sent_is_never_accepted(
+    server: S3, room: str, *, checksum: bool
+) -> None:
+    """A store that knows checksums refuses it, of any other it is read back; as it was sent it is taken."""
+    blobs = await s3(server, patience_s=0.2)
+    blobs._objects = Between(server, changes=True, checksum=checksum)
+    with pytest.raises(Unavailable if checksum else KeyError):
+        await blobs.put_pack(room + "pack", b"abcdef", content_type="a/b")
+    assert (await blobs.stat(room + "pack") is None) == checksum
+
+    blobs._objects = Between(server, changes=False, checksum=checksum)
+    await blobs.put_pack(room + "pack", b"abcdef", content_type="a/b")
+    assert await blobs.read(BlobRef(key=room + "pack", bytes=6, sha256=digest(b"abcdef"))) == b"abcdef"
+    await blobs.close()

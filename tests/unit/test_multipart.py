@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.upload.multipart import BadMultipart, MultipartReader, PartBegin, PartEnd, boundary_of
+from services.gateway.upload.multipart import (
+    PREAMBLE_BYTES_MAX,
+    BadMultipart,
+    MultipartReader,
+    Part,
+    PartBegin,
+    PartEnd,
+    boundary_of,
+)
 
 BOUNDARY = "frontera"
 CONTENT = b"uno\r\n--fronter\r\ndos\r\n\r\n--" + bytes(range(256))
@@ -29,6 +37,9 @@ def read(*pieces: bytes) -> list[tuple[PartBegin, bytes]]:
     for piece in pieces:
         for token in reader.feed(piece):
             match token:
+                case Part():
+                    assert begin is None, "one part after the other"
+                    found.append((token.begin, token.content))
                 case PartBegin():
                     begin, data = token, b""
                 case bytes():
@@ -36,6 +47,7 @@ def read(*pieces: bytes) -> list[tuple[PartBegin, bytes]]:
                 case PartEnd():
                     assert begin is not None
                     found.append((begin, data))
+                    begin = None
     reader.finish()
     return found
 
@@ -74,8 +86,18 @@ def test_a_body_that_ends_early_is_refused(end: int) -> None:
         b'--frontera\r\nContent-Disposition: form-data; filename="a"\r\n\r\nx\r\n--frontera--\r\n',
         b"--frontera\r\n" + b"X-A: 1\r\n" * 9 + b"\r\nx\r\n--frontera--\r\n",
         b"--frontera\r\nContent-Disposition: form-data; name=" + b"a" * 5_000 + b"\r\n\r\n",
+        b'--frontera\r\nContent-Disposition: form-data; name="'
+        + b"a" * 5_000
+        + b'"\r\n\r\nx\r\n--frontera--',
+        b"--frontera\r\n\r\nx\r\n--frontera--\r\n",
+        b"--fronteraX" + BODY[10:],
+        BODY.replace(b"noviembre\r\n--frontera\r\n", b"noviembre\r\n--frontera\n"),
+        b"x" * (PREAMBLE_BYTES_MAX + 1) + b"\r\n" + BODY,
     ],
-    ids=["text", "no-disposition", "no-name", "many-headers", "long-header"],
+    ids=[
+        *("text", "no-disposition", "no-name", "many-headers", "long-header", "long-usual-header"),
+        *("no-headers", "other-boundary", "bare-line-feed", "preamble"),
+    ],
 )
 def test_a_broken_body_is_refused(body: bytes) -> None:
     """With a sentence, whatever is wrong."""
@@ -99,6 +121,39 @@ def test_file_names_come_as_they_were_meant(disposition: bytes, name: str) -> No
     head = b'--frontera\r\nContent-Disposition: form-data; name="files"; ' + disposition
     ((begin, _),) = read(head + b"\r\n\r\nx\r\n--frontera--\r\n")
     assert begin.file_name == name
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b'content-disposition: form-data; name="files"; filename="a.xml"\r\ncontent-type: text/xml',
+        b"Content-Disposition: form-data; filename=a.xml; name=files\r\nContent-Type: text/xml",
+        b"Content-Type: text/xml\r\nX-A: 1\r\n"
+        b'Content-Disposition: form-data; name="files";\r\n filename="a.xml"',
+        b'Content-Disposition: form-data; name="files"; filename="a.xml"\r\nContent-Type:text/xml',
+    ],
+    ids=["lower-case", "unquoted", "folded", "no-space"],
+)
+def test_headers_in_unusual_forms_say_the_same(headers: bytes) -> None:
+    """The short way through usual headers is no other language."""
+    usual = b'Content-Disposition: form-data; name="files"; filename="a.xml"\r\nContent-Type: text/xml'
+    first, second = (
+        read(b"--frontera\r\n" + one + b"\r\n\r\n<a/>\r\n--frontera--") for one in (headers, usual)
+    )
+    assert first == second == [(PartBegin(name="files", file_name="a.xml", content_type="text/xml"), b"<a/>")]
+
+
+def test_headers_without_an_end_are_not_gathered() -> None:
+    """They are refused while they come, not at the body's end."""
+    reader = MultipartReader(BOUNDARY)
+    with pytest.raises(BadMultipart):
+        for _ in range(100):
+            list(reader.feed(b"--frontera\r\n" + b"a" * 1_000))
+
+
+def test_what_stands_around_the_parts_is_nobodys() -> None:
+    """A few words before the first boundary, anything after the last."""
+    assert read(b"hola\r\n" + BODY + b"--frontera\r\nadios") == EXPECTED
 
 
 def test_the_boundary_comes_from_the_content_type() -> None:

@@ -28,7 +28,7 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
     changes: dict[str, Any] = {}
     for record in records:
         if record.file_id is not None:
-            statuses[record.file_id] = STATUS_AFTER[type(record.event)]
+            statuses |= _statuses(record)
         match record.event:
             case e.BatchCreated() as event:
                 created = event
@@ -85,6 +85,15 @@ def batch_of(batch_id: str, records: Sequence[Recorded]) -> Batch:
         seq=last.seq,
         urls=urls,
     )
+
+
+def _statuses(record: Recorded) -> dict[str, FileStatus]:
+    """Of the files that an event tells of, alone or as a group that has just been written."""
+    assert record.file_id is not None, "it is an event of files"
+    event = record.event
+    if isinstance(event, e.FilesQueued):
+        return dict.fromkeys([file_id for file_id, _ in event.files], "queued")
+    return {record.file_id: STATUS_AFTER[type(event)]}
 
 
 def facts_after(facts: BatchFacts, record: Recorded) -> BatchFacts:

@@ -16,12 +16,14 @@ from services.gateway.batches import bodies
 from services.gateway.batches.accept import (
     CHUNK_EVENTS,
     Accept,
+    Draft,
     NewFile,
     Written,
     batch_not_found,
     check_open,
     check_same_file,
     digest_of,
+    in_turns,
 )
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
@@ -80,9 +82,11 @@ async def upload(
         command = _command(gateway, form)
 
         async def create(reserved_id: str) -> Answer:
+            await store.flush()
+            draft = await _draft(gateway, caller, reserved_id, command, form, key)
             await store.finish()
             store.promise()
-            done = await _create(gateway, caller, reserved_id, command, form, key)
+            done = await _create(gateway, draft)
             if done.repeated:
                 await store.discard(packs=True)
             return answer(done) if answer else _batch_answer(201, done)
@@ -106,14 +110,19 @@ def _default_name(gateway: Gateway) -> str:
     return rfc3339(gateway.now_ms())[:19].replace("T", " ")
 
 
-async def _create(
+async def _draft(
     gateway: Gateway, caller: Caller, batch_id: str, command: c.CreateBatch, form: Form, key: str | None
-) -> Written:
+) -> Draft:
+    """The batch's events, made while the store is still busy with the last bytes."""
+    files = await in_turns(form.files, lambda file: _new_file(batch_id, file, command))
+    return await gateway.accept.draft(caller.tenant, batch_id, command, files, gateway.accept.origin(key))
+
+
+async def _create(gateway: Gateway, draft: Draft) -> Written:
     began = time.monotonic()
-    files = [_new_file(batch_id, file, command) for file in form.files]
-    origin = gateway.accept.origin(key)
-    done = await gateway.accept.create(caller.tenant, batch_id, command, files, origin)
-    gateway.metrics.accepted(len(files), sum(file.bytes for file in form.files), time.monotonic() - began)
+    done = await gateway.accept.create(draft)
+    file_bytes = sum(one.command.bytes for one in draft.files)
+    gateway.metrics.accepted(len(draft.files), file_bytes, time.monotonic() - began)
     return done
 
 

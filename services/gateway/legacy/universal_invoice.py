@@ -18,6 +18,7 @@ from services.gateway.legacy.whose import of_company, owner_named
 from services.gateway.openapi import answers
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
+from tanda.contracts.envelope import singly
 from tanda.contracts.events import FileStatus
 from tanda.contracts.http import Batch, Body, File
 from tanda.domain.progress import percent
@@ -100,10 +101,11 @@ async def batch_upload(
 
 
 def _uploaded(done: Written) -> Answer:
-    queued = [str(one.file_id) for one in done.records if _is_new(one.event)]
+    records = list(singly(done.records))
+    queued = [str(one.file_id) for one in records if _is_new(one.event)]
     skipped = [
         Skipped(filename=event.name, code=event.error.code, reason=event.error.message)
-        for event in (record.event for record in done.records)
+        for event in (record.event for record in records)
         if isinstance(event, e.FileRejected)
     ]
     body = Uploaded(

@@ -1,7 +1,7 @@
 """Where the bytes of one upload go: small files into packs, a large one into an object of its own.
 
 The object store takes some 1,300 PUTs a second, so that 5,000 files of 10 kB would cost four seconds
-one by one and cost 0.1 s in seven packs. PUTs overlap with the reading of the body, a few at a time;
+one by one and cost 0.1 s in packs. PUTs overlap with the reading of the body, a few at a time;
 who brings more bytes waits, and so does the client. Nothing is written to a disk of ours.
 """
 
@@ -18,9 +18,12 @@ from tanda.contracts.results import BlobRef
 from tanda.domain.filetypes import FileType, Refusal
 from tanda.ports import Blobs, BlobUpload
 
-PUTS_PER_UPLOAD_MAX = 4
+#: With fewer and larger ones the store has less than two cores to do at the end.
+PUTS_PER_UPLOAD_MAX = 8
 #: Over all uploads of the process; each may hold a pack in memory.
 PUTS_MAX = 16
+#: Each pack of an upload is twice as large as the one before, up to ``TANDA_PACK_BYTES``.
+FIRST_PACK_BYTES = 1024**2
 OBJECT_TYPE = "application/octet-stream"
 
 log = structlog.get_logger(__name__)
@@ -61,6 +64,8 @@ class Store:
         self._puts = puts
         self._own_puts = asyncio.Semaphore(PUTS_PER_UPLOAD_MAX)
         self._pack_bytes = pack_bytes
+        #: The next pack's size: the store has work as soon as the first megabyte is here.
+        self._next_bytes = min(FIRST_PACK_BYTES, pack_bytes)
         self._packs = {held: _Pack() for held in (False, True)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
@@ -71,11 +76,14 @@ class Store:
         self._held_keys: set[str] = set()
         self._unwanted: set[str] = set()
         self._promised = False
+        self._all_here = False
+        self._ahead: asyncio.Task[None] | None = None
 
     async def add(self, file: Received, content: bytes, *, held: bool = False) -> None:
         """Takes a file that is small enough for a pack."""
         pack = self._packs[held]
-        if pack.bytes + len(content) > self._pack_bytes:
+        if pack.bytes + len(content) > self._next_bytes:
+            self._next_bytes = min(2 * self._next_bytes, self._pack_bytes)
             await self._flush(held)
             pack = self._packs[held]
         pack.files.append((file, content))
@@ -100,10 +108,15 @@ class Store:
             self._packs[True] = _Pack()
             self._unwanted = self._held_keys
 
-    async def finish(self) -> None:
-        """Returns once every byte is durable."""
+    async def flush(self) -> None:
+        """Nothing waits here any more: every file that is kept knows its object."""
+        self._all_here = True
         for held in self._packs:
             await self._flush(held)
+
+    async def finish(self) -> None:
+        """Returns once every byte is durable."""
+        await self.flush()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         self._raise_error()
@@ -185,6 +198,15 @@ class Store:
     async def _put_pack(self, key: str, data: bytes) -> None:
         async with self._puts:
             await self._blobs.put_pack(key, data, content_type=OBJECT_TYPE)
+        self._sync_ahead()
+
+    def _sync_ahead(self) -> None:
+        """Brings what is there to the disk while more comes, so that less is left when everybody waits."""
+        if self._all_here and len(self._tasks) == 1:  # the last one: from here on everybody waits anyway
+            return
+        if self._ahead is None or self._ahead.done():
+            self._ahead = asyncio.create_task(self._blobs.barrier())
+            self._ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _finish_upload(self, upload: BlobUpload) -> None:
         async with self._puts:

@@ -9,7 +9,7 @@ import msgspec
 
 from services.gateway.problems import InvalidFields
 from services.gateway.upload.body import too_large
-from services.gateway.upload.multipart import BadMultipart, MultipartReader, PartBegin
+from services.gateway.upload.multipart import BadMultipart, MultipartReader, Part, PartBegin
 from services.gateway.upload.packing import Received, Store
 from tanda.domain.errors import Refusal
 from tanda.domain.filetypes import HEAD_BYTES, FileType, check, safe_name
@@ -100,6 +100,7 @@ class FormReader:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
+        self._small_max = min(settings.pack_file_bytes_max, settings.file_bytes_max)
         self._part: PartBegin | None = None
         self._value = bytearray()
         self._fields_bytes = 0
@@ -115,9 +116,10 @@ class FormReader:
             async with contextlib.aclosing(body):  # pyright: ignore[reportArgumentType]
                 async for piece in body:
                     for token in reader.feed(piece):
-                        if isinstance(token, bytes):
-                            if self._data(token) and self._incoming is not None:
-                                await self._incoming.pass_on()
+                        if isinstance(token, Part):
+                            await self._whole(token)
+                        elif isinstance(token, bytes):
+                            await self._data(token)
                         elif isinstance(token, PartBegin):
                             self._begin(token)
                         else:
@@ -127,19 +129,33 @@ class FormReader:
             raise Refusal("bad_multipart", str(error), status=400) from error
         return self.form
 
+    async def _whole(self, part: Part) -> None:
+        """The short way of most files; the same as their begin, bytes and end one after the other."""
+        begin, content = part.begin, part.content
+        if begin.file_name and len(content) <= self._small_max:
+            self._check_file(begin)
+            await self._add_small(begin, content, sha256(content).hexdigest())
+            return
+        self._begin(begin)
+        await self._data(content)
+        await self._end()
+
     def _begin(self, part: PartBegin) -> None:
         self._part = part
         self._value.clear()
         if part.file_name is None:
             self._begin_field(part.name)
             return
+        self._check_file(part)
+        settings = self._settings
+        self._incoming = Incoming(settings.pack_file_bytes_max, settings.file_bytes_max, self._begin_large)
+
+    def _check_file(self, part: PartBegin) -> None:
         if part.name != FILES:
             raise InvalidFields((part.name[:100], f"files are expected under the name {FILES}"))
         if len(self.form.files) >= self._settings.batch_files_max:
             detail = f"A batch takes at most {self._settings.batch_files_max:,} files."
             raise Refusal("too_many_files", detail, status=413)
-        settings = self._settings
-        self._incoming = Incoming(settings.pack_file_bytes_max, settings.file_bytes_max, self._begin_large)
 
     def _begin_field(self, name: str) -> None:
         if name == FILES:
@@ -149,15 +165,16 @@ class FormReader:
         if name in self.form.fields and name != "tags":
             raise InvalidFields((name, "given more than once"))
 
-    def _data(self, data: bytes) -> bool:
-        """Bytes of a file or of a field. True: of a file, and they are to be passed on."""
+    async def _data(self, data: bytes) -> None:
+        """Bytes of a file or of a field."""
         if self._incoming is not None:
-            return self._incoming.write(data)
+            if self._incoming.write(data):
+                await self._incoming.pass_on()
+            return
         self._value += data
         self._fields_bytes += len(data)
         if len(self._value) > FIELD_BYTES_MAX or self._fields_bytes > FIELDS_BYTES_MAX:
             raise too_large("field_too_large", FIELD_BYTES_MAX)
-        return False
 
     async def _end(self) -> None:
         part, incoming = self._part, self._incoming
@@ -177,24 +194,32 @@ class FormReader:
 
     async def _end_file(self, part: PartBegin, incoming: Incoming) -> None:
         content, digest = await incoming.close()
+        if not incoming.is_large:
+            await self._add_small(part, content, digest)
+            return
+        file = self._received(part, incoming.head, incoming.bytes, digest)
+        if self._fate(file.verdict) != "dropped":
+            assert self._large_key is not None, "a large file that is not dropped has its object"
+            await self._store.add_large(file, self._large_key)
+
+    async def _add_small(self, part: PartBegin, content: bytes, digest: str) -> None:
+        file = self._received(part, content[:HEAD_BYTES], len(content), digest)
+        fate = self._fate(file.verdict)
+        if fate != "dropped":
+            await self._store.add(file, content, held=fate == "held")
+
+    def _received(self, part: PartBegin, head: bytes, length: int, digest: str) -> Received:
         name = part.file_name or ""
         file = Received(
             index=len(self.form.files),
             name=safe_name(name),
             declared=part.content_type,
-            bytes=incoming.bytes,
+            bytes=length,
             sha256=digest,
-            verdict=check(name, part.content_type, incoming.head, incoming.bytes),
+            verdict=check(name, part.content_type, head, length),
         )
         self.form.files.append(file)
-        fate = self._fate(file.verdict)
-        if fate == "dropped":
-            return
-        if incoming.is_large:
-            assert self._large_key is not None, "a large file that is not dropped has its object"
-            await self._store.add_large(file, self._large_key)
-        else:
-            await self._store.add(file, content, held=fate == "held")
+        return file
 
     def _begin_large(self, head: bytes) -> BlobUpload | None:
         """The object for the file that is coming; None where it is refused already."""

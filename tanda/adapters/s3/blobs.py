@@ -50,7 +50,9 @@ _BACKOFF_S = 0.05
 _BACKOFF_MAX_S = 1.0
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "ResourceNotFound"})
 #: 4xx codes that mean "again, later".
-_LATER = frozenset({"SlowDown", "RequestTimeout", "TooManyRequests", "OperationAborted", "NoSuchUpload"})
+_LATER = frozenset(
+    {"SlowDown", "RequestTimeout", "TooManyRequests", "OperationAborted", "NoSuchUpload", "BadDigest"}
+)
 
 
 class S3Blobs:

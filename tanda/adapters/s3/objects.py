@@ -1,14 +1,17 @@
 """One attempt at each thing that is done with an object; every method is for a thread.
 
-What is put is verified before it counts: by the MD5 that the store made of what it got, and where its
-answer is no MD5 (a store that encrypts, say) by reading everything back.
+What is put is verified before it counts: by the CRC-32 that the store made of what it got, by its MD5 where
+it tells none, and where its answer is no MD5 either (an old store that encrypts, say) by reading everything
+back. An object in parts goes by the MD5 of each part.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from minio.commonconfig import CopySource
 from minio.datatypes import Object, Part
@@ -25,6 +28,9 @@ PIECE_BYTES = 256 * 1024
 #: Copies and the completion of an upload in parts answer only when the server has moved the bytes.
 _SLOW_READ_S = 300.0
 _NO_UPLOAD = "NoSuchUpload"
+#: A store that knows it refuses other bytes, and tells in its answer what it made of those that came. It
+#: takes a fifth of an MD5's time.
+_CHECKSUM = "x-amz-checksum-crc32"
 
 
 class Damaged(Exception):
@@ -56,9 +62,11 @@ class Objects:
         self.put_bytes(ref.key, content, content_type)
 
     def put_bytes(self, key: str, data: bytes, content_type: str) -> None:
-        headers: DictType = {"Content-Type": content_type}
+        checksum = b64encode(crc32(data).to_bytes(4, "big")).decode()
+        headers: DictType = {"Content-Type": content_type, _CHECKSUM: checksum}
         put = self._quick._put_object  # pyright: ignore[reportPrivateUsage] - the public one copies the bytes
-        if put(self._bucket, key, data, headers).etag != _md5(data).hex():
+        done = put(self._bucket, key, data, headers)
+        if done.http_headers.get(_CHECKSUM) != checksum and done.etag != _md5(data).hex():
             self.check(BlobRef(key=key, bytes=len(data), sha256=sha256(data).hexdigest()))
 
     def check(self, ref: BlobRef) -> None:
