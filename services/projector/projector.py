@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from services.projector.reading import ReadAhead, read_ahead
+from services.projector.reading import Chunk, ReadAhead, read_ahead
 from services.projector.rebuild import rebuild_changed
 from services.projector.store import Store, live_schema
 from services.projector.version import version_of
@@ -75,20 +75,20 @@ class Projector:
         _log.info("following the log", after=start.seq)
         await self._signals.announce(SIGNAL, self.position)
         source = self._log.follow(start.seq, start.event_id)
-        async with read_ahead(source, self._settings.projector_events_max) as ahead:
+        async with read_ahead(source, self._views, self._settings.projector_events_max) as ahead:
             while await self._advance(ahead):
                 self._wait_s = 0.0
 
     async def _advance(self, ahead: ReadAhead) -> bool:
         """One chunk; False where the log's reader ended."""
-        events = await ahead.take(self._settings.projector_gather_s)
-        if events:
-            await self._commit(events)
-        return bool(events)
+        chunk = await ahead.take(self._settings.projector_gather_s)
+        if chunk is not None:
+            await self._commit(chunk)
+        return chunk is not None
 
-    async def _commit(self, events: Sequence[Recorded]) -> None:
+    async def _commit(self, chunk: Chunk) -> None:
         """Writes a chunk. Fenced by another projector that is ahead, its work is taken over as it is."""
-        while steps := [step for name in self._views if (step := self._step(name, events))]:
+        while steps := [step for name in self._views if (step := self._step(name, chunk))]:
             try:
                 await self._store.commit(steps)
                 self._seen |= {step.view: _reached(step) for step in steps}
@@ -99,14 +99,14 @@ class Projector:
                     raise
         await self._signals.announce(SIGNAL, self.position)
 
-    def _step(self, name: str, events: Sequence[Recorded]) -> Step | None:
+    def _step(self, name: str, chunk: Chunk) -> Step | None:
         """What a chunk means to one view, which may be further than the others."""
         seen = self._seen[name]
-        ahead = unseen(events, seen)
+        ahead = unseen(chunk.events, seen)
         if not ahead:
             return None
         last = ahead[-1]
-        writes = self._views[name].fold(ahead)
+        writes = chunk.writes(name) if len(ahead) == len(chunk.events) else self._views[name].fold(ahead)
         return Step(view=name, seen=seen, seq=last.seq, event_id=last.id, writes=writes)
 
 

@@ -1,13 +1,15 @@
-"""Reading the log ahead, so that the next events are there when the last ones are written."""
+"""Reading the log ahead, so that the next events are folded when the last ones are written."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 
+from services.projector.views.view import View
 from tanda.contracts.envelope import Recorded, told
 from tanda.contracts.events import NO_RESULT, FileCompleted
+from tanda.contracts.views import Write
 
 #: Up to this many events at a time come from a single file or command: nothing to gather.
 LONE_EVENTS_MAX = 8
@@ -17,29 +19,52 @@ RESULT_BYTES_MAX = 2_000
 Source = AsyncIterator[list[Recorded]]
 
 
-class ReadAhead:
-    """Collects chunks of the log while its user is at work, up to twice what one ``take`` gives."""
+class Chunk:
+    """Successive events, folded into every view as they came."""
 
-    def __init__(self, source: Source, events_max: int) -> None:
+    def __init__(self, views: Mapping[str, View]) -> None:
+        self.events: list[Recorded] = []
+        #: As views count them: each file's.
+        self.told = 0
+        self._foldings = {name: view.folding() for name, view in views.items()}
+        self._writes: dict[str, list[Write]] = {}
+
+    def add(self, records: Sequence[Recorded]) -> None:
+        """Folds further events in."""
+        events = list(map(lean, records))
+        self.events += events
+        self.told += sum(map(told, events))
+        for folding in self._foldings.values():
+            folding.add(events)
+
+    def writes(self, view: str) -> list[Write]:
+        """What all of the events do to a view's rows; asked again, the same."""
+        if view not in self._writes:
+            self._writes[view] = self._foldings[view].writes()
+        return self._writes[view]
+
+
+class ReadAhead:
+    """Reads and folds while its user writes, as much as one chunk may have."""
+
+    def __init__(self, source: Source, views: Mapping[str, View], events_max: int) -> None:
         self._source = source
+        self._views = views
         self._events_max = events_max
-        self._waiting: list[Recorded] = []
-        #: What is waiting and what the last ``take`` gave, in events as views count them: each file's.
-        self._waiting_told = 0
+        self._next = Chunk(views)
+        self._taken_told = 0
         self._error: Exception | None = None
         self._ended = False
-        self._taken_told = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
 
     async def fill(self) -> None:
         """Reads to the end of the source; what it raises comes out of ``take``."""
         try:
-            async for chunk in self._source:
-                self._waiting += map(lean, chunk)
-                self._waiting_told += sum(map(told, chunk))
+            async for records in self._source:
+                self._next.add(records)
                 self._news.set()
-                while self._waiting_told >= 2 * self._events_max:
+                while self._next.told >= self._events_max:
                     self._room.clear()
                     await self._room.wait()
         except Exception as error:
@@ -48,34 +73,24 @@ class ReadAhead:
             self._ended = True
             self._news.set()
 
-    async def take(self, gather_s: float = 0.0) -> list[Recorded]:
-        """The next events, those of ``events_max`` files or the first that has more; [] at the end.
+    async def take(self, gather_s: float = 0.0) -> Chunk | None:
+        """All that has come since the last time; None at the end.
 
         Where the log is busy it waits ``gather_s`` for more; a lone event is not held up.
         """
-        while not self._waiting and not self._ended:
+        while not self._next.events and not self._ended:
             self._news.clear()
             await self._news.wait()
-        if gather_s and self._taken_told > LONE_EVENTS_MAX and self._waiting_told < self._events_max:
+        if gather_s and self._taken_told > LONE_EVENTS_MAX and self._next.told < self._events_max:
             await asyncio.sleep(gather_s)
-        events = self._take()
+        chunk, self._next = self._next, Chunk(self._views)
+        self._taken_told = chunk.told
         self._room.set()
-        if not events and self._error is not None:
+        if chunk.events:
+            return chunk
+        if self._error is not None:
             raise self._error
-        return events
-
-    def _take(self) -> list[Recorded]:
-        number = self._taken_told = 0
-        for record in self._waiting:
-            size = told(record)
-            if number and self._taken_told + size > self._events_max:
-                break
-            number += 1
-            self._taken_told += size
-        events = self._waiting[:number]
-        del self._waiting[:number]
-        self._waiting_told -= self._taken_told
-        return events
+        return None
 
 
 @asynccontextmanager
@@ -90,9 +105,9 @@ async def closing(source: Source) -> AsyncGenerator[Source]:
 
 
 @asynccontextmanager
-async def read_ahead(source: Source, events_max: int) -> AsyncGenerator[ReadAhead]:
+async def read_ahead(source: Source, views: Mapping[str, View], events_max: int) -> AsyncGenerator[ReadAhead]:
     """A reader that runs beside its user and stops with it."""
-    ahead = ReadAhead(source, events_max)
+    ahead = ReadAhead(source, views, events_max)
     async with closing(source):
         task = asyncio.create_task(ahead.fill())
         try:
