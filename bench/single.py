@@ -15,6 +15,8 @@ from tanda.contracts.subjects import batch_subject
 from tests.running import Running
 
 FILES = 200
+#: Not counted: they come while the worker of a stack that has just been started is still on its way.
+WARM_UP = 2
 POLL_S = 0.0005
 TENANT = "default"
 REST_S_MAX = 30.0
@@ -31,7 +33,7 @@ async def run(stack: Running, files: int) -> dict[str, float]:
     address = stack.url.removeprefix("http://")
     client = http.client.HTTPConnection(address)
     taken: list[float] = []
-    for number in range(FILES):
+    for number in range(WARM_UP + FILES):
         batch, begun = upload(client, number)
         result = f"{await first_file(client, batch)}/result"
         while get(client, result)[0] != 200:
@@ -40,7 +42,7 @@ async def run(stack: Running, files: int) -> dict[str, float]:
         await stack.until(lambda: at_rest(stack, connection, batch["id"]), REST_S_MAX)  # noqa: B023
     client.close()
     await connection.close()
-    taken.sort()
+    taken = sorted(taken[WARM_UP:])
     return {"ours": taken[len(taken) // 2], "p99": taken[int(len(taken) * 0.99)]}
 
 

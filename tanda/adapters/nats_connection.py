@@ -143,8 +143,9 @@ class EventClient(Client):
         And by no ``wait_for``, which swallows a cancellation in the moment of the answer before Python 3.12.
         """
         if not self._answers_at:
-            self._answers_at = f"{self.new_inbox()}."
-            await self.listen(f"{self._answers_at}*", self._on_answer)
+            inbox = f"{self.new_inbox()}."
+            await self.listen(f"{inbox}*", self._on_answer)
+            self._answers_at = inbox
         self._asked += 1
         number = str(self._asked)
         future = self._askers[number] = asyncio.get_running_loop().create_future()
@@ -312,11 +313,11 @@ class NatsSignals:
 
     async def positions(self) -> AsyncIterator[tuple[str, int]]:
         """The newest of each view: where several came at once, the others say nothing any more."""
-        newest: dict[str, int] = {}
+        newest: dict[str, bytes] = {}
         news = asyncio.Event()
 
         def take(frame: Frame) -> None:
-            newest[frame.subject.removeprefix(_SIGNAL)] = int(frame.data)
+            newest[frame.subject.removeprefix(_SIGNAL)] = frame.data
             news.set()
 
         subscription = await self._client.listen(f"{_SIGNAL}*", take)
@@ -325,6 +326,7 @@ class NatsSignals:
                 await news.wait()
                 news.clear()
                 while newest:
-                    yield newest.popitem()
+                    view, seq = newest.popitem()
+                    yield view, int(seq)
         finally:
             await self._client.unlisten(subscription)

@@ -34,8 +34,9 @@ WRITE_BYTES_PER_S: Final = 1.5e9
 #: An event as clients get it is so much longer than in the log.
 TOLD_RATIO: Final = 2
 #: What would take longer in all goes to nobody, and is not even encoded: its audience falls behind. And all
-#: of it is a part of the loop's time; what comes meanwhile goes as one.
+#: of it is a part of the loop's time, from some on; what comes meanwhile goes as one.
 HAND_OUT_S_MAX: Final = 0.1
+HAND_OUT_S_FREE: Final = 0.002
 HAND_OUT_SHARE: Final = 0.25
 #: Other requests get their turn after so much of it, by the clock: a request takes some ten turns, and a
 #: write up to four times as long as above while all cores are busy.
@@ -226,7 +227,7 @@ class Hub:
                 self._sent(len(chunk.joined) * len(told))
                 async for client in in_slices(told):
                     client.push(chunk)
-        if spent_s > SLICE_S:
+        if spent_s > HAND_OUT_S_FREE:
             await asyncio.sleep(spent_s * (1 / HAND_OUT_SHARE - 1))
 
     def _concerned(self, records: Sequence[Unread]) -> dict[Audience, list[Unread]]:
