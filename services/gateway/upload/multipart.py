@@ -153,13 +153,13 @@ class MultipartReader:
 
 def _begin(lines: bytes, boundary: bytes) -> PartBegin:
     """Headers in whatever form, behind their boundary."""
-    parser = PushMultipartParser(
-        boundary,
-        max_header_count=HEADERS_MAX,
-        max_header_size=HEADER_BYTES_MAX,
-        header_charset="latin-1",  # any byte: what they mean is decided here
-    )
     try:
+        parser = PushMultipartParser(
+            boundary,
+            max_header_count=HEADERS_MAX,
+            max_header_size=HEADER_BYTES_MAX,
+            header_charset="latin-1",  # any byte: what they mean is decided here
+        )
         segment = next(parser.parse(lines), None)
     except MultipartError as error:
         raise BadMultipart(f"The multipart body cannot be read: {error}.") from error
