@@ -42,8 +42,10 @@ class World:
         self.store = store
 
     async def catch_up(self) -> None:
-        """Builds the views of all that is there."""
+        """Builds the views anew: where there are some, a rebuild goes no further than they do."""
         if self.store is not None:
+            for name in VIEWS:
+                await self.store.drop(name)
             await rebuild(self.log, self.store, list(VIEWS.values()))
 
 
