@@ -13,7 +13,7 @@ from tanda.ports import Log
 
 #: Of so many events the rows are written at once. Most files are queued and completed within so many, and are
 #: written once, whole; as many again are being folded meanwhile, which is what memory is needed for.
-CHUNK_EVENTS = 20_000
+CHUNK_EVENTS = 50_000
 
 T = TypeVar("T")
 

@@ -14,11 +14,15 @@ from tanda.adapters.memory.views import MemoryViews
 from tanda.adapters.postgres import open_pool
 from tanda.adapters.postgres_views import PostgresViews
 from tanda.adapters.views.store import ViewStore
-from tanda.contracts.http import BatchQuery, FileQuery, Page
+from tanda.contracts import events as e
+from tanda.contracts.envelope import new_event
+from tanda.contracts.http import BatchQuery, FileQuery, Page, Places
+from tanda.contracts.results import FileError
+from tanda.contracts.subjects import BATCH_TOKEN, file_subject
 from tanda.domain.errors import Refusal, Unavailable
 from tanda.ports import Log, Views
 from tanda.settings import Settings
-from tests.builders import START_MS, RandomBatches
+from tests.builders import ORIGIN, START_MS, RandomBatches, blob
 from tests.integration.databases import own_database
 
 NOW_MS = START_MS + 3_600_000
@@ -38,8 +42,10 @@ class World:
         self.store = store
 
     async def catch_up(self) -> None:
-        """Once in a test: builds what is not there."""
+        """Builds the views anew: where there are some, a rebuild goes no further than they do."""
         if self.store is not None:
+            for name in VIEWS:
+                await self.store.drop(name)
             await rebuild(self.log, self.store, list(VIEWS.values()))
 
 
@@ -114,6 +120,47 @@ async def test_a_foreign_batch_is_not_there(world: World) -> None:
     assert await world.views.files("nobody", one.batch_id, FileQuery()) == (position, None)
     assert (await world.views.batches("nobody", BatchQuery())).found.data == []
     assert (await world.views.stats("nobody", 7)).batches == 0
+
+
+async def test_a_source_that_is_in_its_place_is_found_when_its_batch_rests(world: World) -> None:
+    """Completed and failed files keep theirs until the log says otherwise, storage or a person."""
+
+    async def tell(token: str, *events: e.Event) -> Places:
+        subject = file_subject("acme", "bat_1", token)
+        for event in events:
+            last = await world.log.last(subject)
+            expected = last.seq if last else 0
+            new = new_event(subject, event, expected_seq=expected, time_ms=START_MS, origin=ORIGIN)
+            await world.log.append([new])
+        await world.catch_up()
+        return await world.views.places("acme")
+
+    await tell(BATCH_TOKEN, e.BatchCreated(name="b"))
+    for number, token in enumerate(("fil_1", "fil_2", "fil_3")):
+        queued = e.FileQueued(
+            name=token,
+            index=number,
+            content_type="x/y",
+            bytes=1,
+            sha256="ab",
+            source=blob(token),
+            processor="p",
+        )
+        error = FileError(code="c", message="m")
+        completed = e.FileCompleted(
+            attempt=1, processor="p", processor_version="1", duration_ms=1, previous="queued",
+            result_sha256="ab", result_bytes=1,
+        )  # fmt: skip
+        failed = e.FileFailed(attempt=1, error=error, previous="queued")
+        await tell(token, queued, completed if number < 2 else failed)
+    places = await tell(BATCH_TOKEN, e.BatchSealed(total=3))
+    assert (places.head and places.head.name, places.through, places.archived) == ("fil_1", 2, 0)
+    places = await tell(BATCH_TOKEN, e.SourcesArchived(sources={"fil_1": blob("x")}))
+    assert (places.head and places.head.name, places.through, places.archived) == ("fil_2", 1, 1)
+    places = await tell(BATCH_TOKEN, e.SourcesArchived(sources={"fil_2": blob("x")}))
+    assert (places.head and places.head.name, places.through, places.archived) == ("fil_3", 0, 2)
+    forced = e.SourceForceArchived(file_id="fil_3", source=blob("x"), reason="r")
+    assert await tell(BATCH_TOKEN, forced) == Places(head=None, through=0, archived=3)
 
 
 async def test_lists_are_searched_without_regard_to_case(world: World) -> None:

@@ -91,25 +91,27 @@ def update_write(
     table: Table, names: tuple[str, ...], keys: Sequence[Key], columns: Sequence[Sequence[Any]]
 ) -> Write:
     """Changes of rows that are there, the same columns of each; what all have in common is told once."""
-    every = dict(zip((*table.key, *names), (*zip(*keys, strict=True), *columns), strict=True))
     same: dict[str, Any] = {}
     if len(keys) > 1:
-        same = {name: each[0] for name, each in every.items() if each.count(each[0]) == len(each)}
-    various = {name: each for name, each in every.items() if name not in same}
+        pairs = zip(names, columns, strict=True)
+        same = {name: each[0] for name, each in pairs if each.count(each[0]) == len(each)}
+    various = tuple(name for name in names if name not in same)
+    told = [each for name, each in zip(names, columns, strict=True) if name not in same]
+    # The key is told row by row, or PostgreSQL reads all that has a part of it in common, a whole batch.
     return Write(
-        table=table.name, names=tuple(various), columns=list(various.values()), same=same,
-        sql=_update(table, tuple(various), tuple(same)), rows=len(keys),
+        table=table.name, names=(*table.key, *various), columns=[*zip(*keys, strict=True), *told], same=same,
+        sql=_update(table, various, tuple(same)), rows=len(keys),
     )  # fmt: skip
 
 
 @cache
 def _update(table: Table, names: tuple[str, ...], same: tuple[str, ...]) -> str:
+    told = (*table.key, *names)
     values = {name: f"u.{name}" for name in names}
-    values |= {name: f"${at}::{table.columns[name].type}" for at, name in enumerate(same, len(names) + 1)}
-    where = " and ".join(f"t.{one} = {values.pop(one)}" for one in table.key)
+    values |= {name: f"${at}::{table.columns[name].type}" for at, name in enumerate(same, len(told) + 1)}
     return (
         f"update {{schema}}.{table.name} as t set {_assignments(table, values)} "  # noqa: S608
-        f"from {_arrays(table, names)} where {where}"
+        f"from {_arrays(table, told)} where {' and '.join(f't.{one} = u.{one}' for one in table.key)}"
     )
 
 

@@ -1,6 +1,6 @@
 """What a view is."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -20,34 +20,23 @@ class Folding(Protocol):
         ...
 
 
-class View(Protocol):
+class View(ABC):
     """A read model: a pure fold of the log into rows of one schema.
 
     Sealed: it imports the contracts and nothing else, reads no clock and looks nothing up.
     """
 
-    @property
-    def name(self) -> str:
-        """The schema is ``view_<name>``."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """Raised when the fold changes its mind; a changed ``ddl`` counts by itself."""
-        ...
-
-    @property
-    def ddl(self) -> str:
-        """Its tables, without a schema; what follows the line ``-- indexes`` can wait for the rows."""
-        ...
-
-    @property
-    def tables(self) -> tuple[Table, ...]: ...
+    #: The schema is ``view_<name>``.
+    name: str
+    #: Raised when the fold changes its mind; a changed ``ddl`` counts by itself.
+    version: int
+    #: Its tables, without a schema; what follows the line ``-- indexes`` can wait for the rows.
+    ddl: str
+    tables: tuple[Table, ...]
 
     @abstractmethod
     def folding(self) -> Folding:
         """Nothing folded yet."""
-        ...
 
     def fold(self, events: Sequence[Recorded]) -> list[Write]:
         """What these events, in log order, do to the rows."""
