@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import structlog
 
+from services.gateway.batches.draft import Draft, NewFile, Told, Written
 from services.gateway.batches.turns import Turns
 from tanda.contracts import commands as c
 from tanda.contracts import events as e
@@ -40,31 +41,7 @@ TURN_FILES = 500
 T = TypeVar("T")
 U = TypeVar("U")
 
-#: First events, each with its file's id or its group's token.
-Told = Sequence[tuple[str, e.Event]]
-
 logger = structlog.get_logger(__name__)
-
-
-class NewFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file on its way into a batch: stored and to be queued, or refused."""
-
-    file_id: str
-    command: c.QueueFile | c.RejectFile
-
-
-class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """The events of one batch that are in the log now, in order."""
-
-    tenant: str
-    batch_id: str
-    records: list[Recorded]
-    #: Somebody had written them before: a repeated request, nothing of this one was used.
-    repeated: bool = False
-
-    @property
-    def seq(self) -> int:
-        return self.records[-1].seq
 
 
 class Known(NamedTuple):
@@ -73,20 +50,6 @@ class Known(NamedTuple):
     tenant: str
     #: The log has it by then.
     seq: int
-
-
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole batch that only has to be written: decided, its first append encoded."""
-
-    tenant: str
-    batch_id: str
-    files: Sequence[NewFile]
-    origin: Origin
-    time_ms: int
-    #: The batch's creation and what goes with it into the first append.
-    first: list[NewEvent]
-    rest: list[Told]
-    sealed: e.Event
 
 
 class Accept:

@@ -16,15 +16,13 @@ from services.gateway.batches import bodies
 from services.gateway.batches.accept import (
     CHUNK_EVENTS,
     Accept,
-    Draft,
-    NewFile,
-    Written,
     batch_not_found,
     check_open,
     check_same_file,
     digest_of,
     in_turns,
 )
+from services.gateway.batches.draft import Draft, NewFile, Written
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
 from services.gateway.openapi import answers

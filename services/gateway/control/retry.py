@@ -9,13 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from services.gateway.batches.accept import (
-    CHUNK_EVENTS,
-    DECISIONS_MAX,
-    Accept,
-    last_of_batch,
-    state_of,
-)
+from services.gateway.batches.accept import CHUNK_EVENTS, DECISIONS_MAX, Accept, last_of_batch, state_of
 from services.gateway.problems import InvalidFields
 from tanda.contracts import commands as c
 from tanda.contracts import events as e

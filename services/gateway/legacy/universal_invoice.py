@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from services.gateway.access import Caller, CallerDep, authenticate
 from services.gateway.answers import Answer, read, written
-from services.gateway.batches.accept import Written
+from services.gateway.batches.draft import Written
 from services.gateway.batches.writes import upload
 from services.gateway.deps import Gateway, GatewayDep
 from services.gateway.idempotency import IdempotencyKey
