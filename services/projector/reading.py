@@ -62,7 +62,7 @@ class ReadAhead:
         """Reads to the end of the source; what it raises comes out of ``take``."""
         try:
             async for records in self._source:
-                self._next.add(records)
+                self._add(records)
                 self._news.set()
                 while self._next.told >= self._events_max:
                     self._room.clear()
@@ -72,6 +72,13 @@ class ReadAhead:
         finally:
             self._ended = True
             self._news.set()
+
+    def _add(self, records: Sequence[Recorded]) -> None:
+        try:
+            self._next.add(records)
+        except BaseException:
+            self._next = Chunk(self._views)  # some views have these events and others not: none is written
+            raise
 
     async def take(self, gather_s: float = 0.0) -> Chunk | None:
         """All that has come since the last time; None at the end.
