@@ -2,8 +2,8 @@
 
 Built from the same events it is the same bytes, whoever builds it and however often: nothing in it
 comes from a clock, from an order of arrival or from the build. One pass over the batch's events keeps
-a light record of each file and spools the results themselves, so that memory stays small however
-large they are; then the document is written in upload order::
+a light record of each file and spools the entries of those with a result, so that memory stays small
+however large they are; then the document is put together in upload order::
 
     log.read(batch) ──▶ fold ──▶ spool ──▶ temporary file ──▶ blobs ──▶ BatchCompleted
 """
