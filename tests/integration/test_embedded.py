@@ -193,7 +193,10 @@ async def test_nothing_listens_beyond_loopback_or_on_a_port_not_ours(three: Serv
 
 def listeners(pid: int) -> set[tuple[str, int]]:
     """Address (hexadecimal, as the kernel writes it) and port of a process's listening sockets."""
-    sockets = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    sockets: set[str] = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed: no listener is
+            sockets.add(str(link.readlink()))
     rows = [
         line.split()
         for name in ("tcp", "tcp6")
