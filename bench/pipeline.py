@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from secrets import token_hex
 
-from bench.stack import settings
+from bench.stack import come_to_rest, settings
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e
@@ -71,8 +71,10 @@ async def append(log: Log, events: Sequence[NewEvent]) -> None:
 
 
 async def run(stack: Running, files: int) -> dict[str, float]:
-    """``ours`` and ``limit`` in files/s, and their ratio."""
+    """``ours`` and ``limit`` in files/s, and their ratio; each when what was before it has come to rest."""
+    await come_to_rest(stack)
     ours = await through_the_pipeline(stack, files)
+    await come_to_rest(stack)
     limit = await bare_log(stack, files)
     return {"ours": ours, "limit": limit, "ratio": ours / limit}
 

@@ -7,8 +7,7 @@ import time
 from secrets import token_hex
 from typing import Any
 
-from bench.live import idle
-from bench.stack import settings
+from bench.stack import idle, settings
 from tanda.adapters.nats import Connection, connect
 from tanda.contracts import events as e
 from tanda.contracts import ids

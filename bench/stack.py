@@ -6,12 +6,16 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tanda.adapters.nats import Connection, connect
 from tanda.settings import Settings, from_environment
 from tests.running import Running
 
 T = TypeVar("T")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 POLL_S = 0.05
+REST_S_MAX = 120.0
+#: So little of a core is used for so long.
+QUIET_SHARE, QUIET_S = 0.1, 1.0
 
 
 def settings(stack: Running) -> Settings:
@@ -28,6 +32,28 @@ def settings(stack: Running) -> Settings:
             "TANDA_DATA": str(stack.data),
         }
     )
+
+
+async def idle(stack: Running, connection: Connection) -> bool:
+    """Whether the views have caught up: what an earlier bench left is not measured here."""
+    async with stack.http() as http:
+        response = await http.get("/v1/batches?limit=1")
+    return int(response.headers.get("Tanda-Seq", 0)) >= await connection.log.position()
+
+
+async def come_to_rest(stack: Running) -> None:
+    """Waits until every service and server has next to nothing to do: sources are archived, and so is the log."""
+    connection = await connect(settings(stack), "bench")
+    await stack.until(lambda: idle(stack, connection), REST_S_MAX)
+    await connection.close()
+    await stack.until(lambda: _is_quiet(stack), REST_S_MAX)
+
+
+async def _is_quiet(stack: Running) -> bool:
+    pids = [pid for some in stack.facts()["pids"].values() for pid in some]
+    before = sum(map(cpu_s, pids))
+    await asyncio.sleep(QUIET_S)
+    return sum(map(cpu_s, pids)) - before < QUIET_S * QUIET_SHARE
 
 
 def pid_of(stack: Running, name: str) -> int:

@@ -8,8 +8,8 @@ from secrets import token_hex
 import httpx2
 
 from bench.pipeline import queued
-from bench.stack import settings
-from tanda.adapters.nats import Connection, connect
+from bench.stack import idle, settings
+from tanda.adapters.nats import connect
 from tanda.contracts import ids
 from tests.running import Running
 
@@ -61,10 +61,3 @@ async def run(stack: Running, files: int) -> dict[str, float]:
         "ours": statistics.median(ours), "ours_p99": ours[int(len(ours) * 0.99)],
         "limit": statistics.median(limit),
     }  # fmt: skip
-
-
-async def idle(stack: Running, connection: Connection) -> bool:
-    """Whether the views have caught up: what an earlier bench left is not measured here."""
-    async with httpx2.AsyncClient(base_url=stack.url, timeout=10) as http:
-        response = await http.get("/v1/batches?limit=1")
-    return int(response.headers.get("Tanda-Seq", 0)) >= await connection.log.position()

@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 
 from bench.control import seal
 from bench.idle import cpu_s, pss_mb
-from bench.live import idle
 from bench.pipeline import queued
-from bench.stack import settings
+from bench.stack import idle, settings
 from tanda.adapters.nats import Connection, connect
 from tanda.contracts import ids
 from tests.running import Running
