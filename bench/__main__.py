@@ -18,6 +18,7 @@ import uvloop
 from bench import control, growth, idle, invoices, live, page, peers, pipeline, replayed, single
 from bench.ingest import results, upload
 from bench.live import many
+from bench.stack import come_to_rest
 from tests.running import Running, running
 
 ROUNDS = 3
@@ -71,6 +72,7 @@ async def beside(rounds: int, files: int) -> dict[str, float]:
         for _ in range(rounds):
             async with running(Path(folder) / "data", workers=1) as stack:
                 await pipeline.through_the_pipeline(stack, files)  # as warm as the peers are
+                await come_to_rest(stack)
                 turn = {OURS: await pipeline.through_the_pipeline(stack, files, accepted=True)}
                 turn[LIMIT] = await pipeline.outcomes_alone(stack, files)
             turn |= await peers.measure(files)

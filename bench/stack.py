@@ -42,7 +42,7 @@ async def idle(stack: Running, connection: Connection) -> bool:
 
 
 async def come_to_rest(stack: Running) -> None:
-    """Waits until every service and server has next to nothing to do: sources are archived, and so is the log."""
+    """Waits until all services and servers have next to nothing to do: archived is what was to be."""
     connection = await connect(settings(stack), "bench")
     await stack.until(lambda: idle(stack, connection), REST_S_MAX)
     await connection.close()
