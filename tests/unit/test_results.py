@@ -122,6 +122,21 @@ async def test_same_bytes_however_it_is_read(
     assert again.path != first.path
 
 
+async def test_files_are_told_in_upload_order_in_whatever_order_they_ended(
+    story: BatchStory, tmp_path: Path
+) -> None:
+    """Each with its own result, whether what was written of it lies beside its neighbour's or elsewhere."""
+    await story.create()
+    await story.upload([f"{n}".encode() for n in range(6)])
+    await story.seal()
+    for number in (2, 3, 0, 5, 4, 1):
+        await story.complete(number)
+
+    entries = json.loads((await document(story, tmp_path)).path.read_bytes())["archivos_procesados"]
+
+    assert [(one["indice"], one["resultado"]) for one in entries] == [(n, {"número": n}) for n in range(6)]
+
+
 async def test_a_retried_file_has_its_latest_outcome(story: BatchStory, tmp_path: Path) -> None:
     """Version 2 tells of the second attempt and names both processor versions; version 1 stays."""
     first_through = await mixed(story)
