@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tanda.contracts.results import Artifact, Failure, Result, SourceFile
 
 _MiB = 1024**2
@@ -327,6 +329,8 @@ class Trusted:
         """The process it runs in."""
         if options.get("fail"):
             raise RuntimeError("failed")
+        if options.get("garble"):
+            return Result(data=msgspec.Raw(options["garble"].encode("latin-1")))
         return Result(data=os.getpid())
 
 

@@ -310,10 +310,15 @@ async def test_the_bundled_parsers_work_inside(sandbox: Sandbox, source: SourceF
 async def test_a_trusted_processor_runs_in_the_worker(sandbox: Sandbox, source: SourceFile) -> None:
     """It never looks at the content, so it is worth no fork; its exceptions end at the same edge."""
     fails = Job(processor="trusted", source=source, options={"fail": True})
-    result, failure = await sandbox.run_many([Job(processor="trusted", source=source), fails])
+    garbles = [
+        Job(processor="trusted", source=source, options={"garble": text}) for text in ('{"half":', '"\xff"')
+    ]
+    jobs = [Job(processor="trusted", source=source), fails, *garbles]
+    result, failure, *garbled = await sandbox.run_many(jobs)
     assert isinstance(result, Result)
     assert encode(result.data) == str(os.getpid()).encode()
     assert failure == Failure(code="processor_error", message="RuntimeError: failed")
+    assert garbled == 2 * [Failure(code="processor_error", message="The processor's result is not JSON.")]
 
 
 async def test_fifty_jobs_at_once_keep_to_themselves(sandbox: Sandbox, tmp_path: Path) -> None:
