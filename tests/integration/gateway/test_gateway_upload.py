@@ -233,8 +233,8 @@ class FlakyLog(MemoryLog):
         super().__init__()
         self.losses = losses
 
-    async def append(self, events: Any) -> list[int]:
-        seqs = await super().append(events)
+    async def append(self, events: Any, staged: str = "") -> list[int]:
+        seqs = await super().append(events, staged)
         if self.losses:
             self.losses -= 1
             raise Unavailable("nats", "the answer was lost")
