@@ -243,7 +243,7 @@ class Blobs(Protocol):
         """Stores a whole object and verifies that it arrived; durable after the next ``barrier``."""
         ...
 
-    async def put_pack(self, key: str, data: bytes, *, content_type: str) -> None:
+    async def put_pack(self, key: str, data: bytes | bytearray, *, content_type: str) -> None:
         """The same for an object that only parts of are referred to: they have the digests, it needs none."""
         ...
 
