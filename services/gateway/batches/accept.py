@@ -84,9 +84,7 @@ class Accept:
         first = [head, *self._new_events(tenant, batch_id, portion, now, origin)]
         sealed: e.Event | None = _seal_after([created], files)
         if not rest and len(first) < CHUNK_EVENTS:
-            first.append(
-                new_event(head.subject, sealed, expected_seq=FOLLOWS, time_ms=now, origin=origin)
-            )
+            first.append(new_event(head.subject, sealed, expected_seq=FOLLOWS, time_ms=now, origin=origin))
             sealed = None
         return Draft(
             tenant=tenant,
