@@ -125,7 +125,7 @@ class ResultsCache:
         )
 
     async def _put(self, built: Built) -> None:
-        await self._blobs.put(built.ref.key, built.path, sha256=built.sha256, content_type=CONTENT_TYPE)
+        await self._blobs.put(built.ref.key, built.content, sha256=built.sha256, content_type=CONTENT_TYPE)
 
     def _landed(self, flight: _Flight) -> Callable[[asyncio.Task[None]], Any]:
         def landed(task: asyncio.Task[None]) -> None:
