@@ -42,7 +42,12 @@ def archive_key(source_key: str) -> str | None:
 def archived_ref(source: BlobRef) -> BlobRef:
     """The same bytes in the archive: a packed object is archived whole, so the range stays."""
     key = archive_key(source.key)
-    return source if key is None else msgspec.structs.replace(source, key=key)
+    return source if key is None else moved_ref(source, key)
+
+
+def moved_ref(source: BlobRef, key: str) -> BlobRef:
+    """The same bytes of the same object under another key."""
+    return BlobRef(key=key, offset=source.offset, bytes=source.bytes, sha256=source.sha256)
 
 
 class SettlingFile(msgspec.Struct, array_like=True):
@@ -199,14 +204,17 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
 
     def _files_completed(self, group: e.FilesCompleted) -> None:
         """What ``_file_event`` makes of each, where all is as it nearly always is."""
+        final = unarchived = 0
         for file_id, event in group.files:
             file = self.files.get(file_id)
             if file is None or file.status != "queued" or file.archived is not None:
                 self._file_event(file_id, event)
             else:
                 file.status = "completed"
-                self.final += 1
-                self.unarchived += _wants_archive(file)
+                final += 1
+                unarchived += file.source is not None and _SOURCE_PART in file.source.key
+        self.final += final
+        self.unarchived += unarchived
 
     def _file_event(self, file_id: str, event: e.Event) -> None:
         status = STATUS_AFTER.get(type(event))

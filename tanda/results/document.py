@@ -11,7 +11,7 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
-from typing import IO
+from typing import IO, BinaryIO
 
 import msgspec
 
@@ -61,7 +61,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         key = results_key(self.tenant, self.batch_id, self.version, self.sha256)
         return BlobRef(key=key, bytes=self.bytes, sha256=self.sha256)
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> BinaryIO:
         """To read it; what is open outlives ``discard``."""
         return BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
 
