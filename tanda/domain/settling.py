@@ -114,14 +114,18 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
         objects: dict[str, dict[str, BlobRef]] = {}
         held: set[str] = set()
         for file_id, file in self.files.items():
-            if file.source is None or _SOURCE_PART not in file.source.key:
+            source = file.source
+            if source is None:
                 continue
-            if file.status == "completed" and file_id not in self.awaited:
-                if file.archived is None:
-                    objects.setdefault(file.source.key, {})[file_id] = file.source
-            elif not self.is_settled:
-                held.add(file.source.key)
-        return {key: files for key, files in objects.items() if key not in held}
+            if file.status != "completed" or file_id in self.awaited:
+                held.add(source.key)
+            elif file.archived is None:
+                if source.key not in objects:
+                    objects[source.key] = {}
+                objects[source.key][file_id] = source
+        if self.is_settled:
+            held.clear()
+        return {key: files for key, files in objects.items() if _SOURCE_PART in key and key not in held}
 
     def deletable(self) -> dict[str, str]:
         """Objects that no file needs any more, each with the key of its archived copy."""
