@@ -149,9 +149,19 @@ class Backlog:
 
     # -- batches ----------------------------------------------------------------------------------
 
-    def open(self, key: BatchKey, *, sealed: bool = False) -> BatchEntry:
+    def open(self, key: BatchKey) -> BatchEntry:
         """Begins to remember a batch."""
-        batch = self.batches[key] = BatchEntry(key[0], key[1], sealed=sealed)
+        batch = self.batches[key] = BatchEntry(*key)
+        return batch
+
+    def reopen(self, key: BatchKey, *, late: bool) -> BatchEntry:
+        """Remembers one again that was finished and forgotten, because of a file: one of it is retried.
+
+        Or it came ``late``, on its way into the log when others sealed the batch and it finished without it:
+        nothing would ever settle it, so it is cancelled too, and can be retried.
+        """
+        batch = self.open(key)
+        batch.sealed, batch.cancelled, batch.completed = True, late, late
         return batch
 
     def forget_finished(self, batch: BatchEntry) -> None:

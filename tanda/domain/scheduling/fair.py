@@ -288,8 +288,7 @@ class FairScheduler:
         key, file_id = (record.tenant, record.batch_id), str(record.file_id)
         batch = self._backlog.batches.get(key)
         if batch is None:
-            # Finished and forgotten, and now something of it is retried: it was sealed long ago.
-            batch = self._backlog.open(key, sealed=event.previous is not None)
+            batch = self._backlog.reopen(key, late=event.previous is None)
         elif file_id in batch.files:
             self._backlog.take_out(batch, file_id)
         lane = self._lane_of(event)
@@ -368,7 +367,7 @@ class FairScheduler:
     # -- events of groups -------------------------------------------------------------------------
 
     def _files_queued(self, record: Recorded, event: e.FilesQueued) -> None:
-        batch = self._find_batch(record) or self._backlog.open((record.tenant, record.batch_id))
+        batch = self._find_batch(record) or self._backlog.reopen((record.tenant, record.batch_id), late=True)
         files = [(queued, file_id, self._lane_of(queued)) for file_id, queued in event.files]
         self._grouped.queue(batch, str(record.file_id), record.seq, files)
 

@@ -79,7 +79,9 @@ async def test_what_a_reload_interrupted_goes_on_when_it_is_dropped_again(
 async def test_a_gateway_that_dies_in_the_middle_costs_no_count(browser: "Browser", tanda: Running) -> None:
     """Killed and started again under a running batch, the page reconnects and ends at every file once."""
     async with context_of(browser) as context:
+        before = await _many(tanda, 1, "antes")  # into an empty list a new batch comes unasked
         page, complaints = await page_of(context, f"{tanda.url}/#/batches")
+        await page.locator(f"#{before}").wait_for()
         await link(page, "live")
         batch = await _many(tanda, 1_500, "matado")
         await page.locator(".fresh").click()

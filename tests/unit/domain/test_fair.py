@@ -342,6 +342,22 @@ def test_a_retry_of_a_forgotten_batch_runs() -> None:
     assert story.fair.unfinished() == 0
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_file_that_comes_after_its_batch_was_forgotten_is_cancelled(grouped: bool) -> None:
+    """It was on its way when others sealed the batch: it neither runs nor stays queued for ever."""
+    story = Story()
+    _finish(story, "b", 1)
+    if grouped:
+        story.tell(e.FilesQueued(files=[("b-1", file_queued(1))]), "b", "grp_1")
+        assert [one.group for one in story.fair.partings(START_MS)] == ["grp_1"]
+        story.tell(e.FilesParted(), "b", "grp_1")
+    else:
+        story.tell(file_queued(1), "b", "b-1")
+    assert (story.release(), story.due()) == ([], [("cancel", "b-1")])
+    story.tell(e.FileCancelled(attempt=1, previous="queued"), "b", "b-1")
+    assert story.fair.unfinished() == 0
+
+
 @examples(60)
 @given(
     sizes=st.lists(
