@@ -139,7 +139,7 @@ class World:
                 self.log, self.blobs, self.spool, story.tenant, story.batch_id,
                 version=one.version, through_seq=one.through_seq,
             )  # fmt: skip
-            assert built.path.read_bytes() == stored
+            assert built.open().read() == stored
             built.discard()
         return completed
 

@@ -6,18 +6,24 @@ every file in it is archived. Each step may be repeated from the start after a c
 
 import asyncio
 from collections.abc import Iterator
+from itertools import islice
 
 import structlog
 
-from tanda.contracts.codec import encode
 from tanda.contracts.results import BlobRef
-from tanda.domain.settling import archive_key, archived_ref
+from tanda.domain.settling import archive_key, moved_ref
 from tanda.ports import Blobs
 
 #: Of one ``SourcesArchived``; the log refuses messages over 256 kB.
 FILES_MAX = 1_000
 EVENT_BYTES_MAX = 200_000
+#: Of one append: the log is asked, and syncs, once for all of them, and others wait no longer for it.
+EVENTS_MAX = 8
+#: Objects that are copied, and told of, before the next ones.
+OBJECTS_MAX = 500
 _COPIES_MAX = 4
+#: What a source takes in an event beside its texts, two numbers of ten digits included.
+_BESIDE = len('"":{"key":"","offset":,"bytes":,"sha256":""},') + 20
 
 _log = structlog.get_logger("tanda.storage")
 
@@ -34,9 +40,10 @@ class Archive:
         copied = await asyncio.gather(*(self._copied(key) for key in objects))
         await self._blobs.barrier()
         archived: dict[str, BlobRef] = {}
-        for files, is_there in zip(objects.values(), copied, strict=True):
+        for (key, files), is_there in zip(objects.items(), copied, strict=True):
             if is_there:
-                archived |= {file_id: archived_ref(source) for file_id, source in files.items()}
+                target = _target(key)
+                archived |= {file_id: moved_ref(source, target) for file_id, source in files.items()}
         return archived
 
     async def delete(self, objects: dict[str, str]) -> list[str]:
@@ -45,8 +52,7 @@ class Archive:
         return [key for key, is_done in zip(objects, done, strict=True) if is_done]
 
     async def _copied(self, key: str) -> bool:
-        target = archive_key(key)
-        assert target is not None, "only sources get here"
+        target = _target(key)
         async with self._room:
             source, copy = await self._blobs.stat(key), await self._blobs.stat(target)
             if copy is not None and (source is None or copy.bytes == source.bytes):
@@ -75,12 +81,20 @@ class Archive:
             return True
 
 
+def in_turns(objects: dict[str, dict[str, BlobRef]]) -> Iterator[dict[str, dict[str, BlobRef]]]:
+    """The same objects, so many at once."""
+    left = iter(objects.items())
+    while some := dict(islice(left, OBJECTS_MAX)):
+        yield some
+
+
 def event_sizes(sources: dict[str, BlobRef]) -> Iterator[dict[str, BlobRef]]:
     """The same sources in portions that each fit into one event."""
     portion: dict[str, BlobRef] = {}
     size = 0
-    for file_id, source in sorted(sources.items(), key=lambda item: item[0]):
-        length = len(encode(source)) + len(file_id) + len('"":,')
+    for file_id in sorted(sources):
+        source = sources[file_id]
+        length = len(file_id) + len(source.key) + len(source.sha256) + _BESIDE
         if portion and (len(portion) == FILES_MAX or size + length > EVENT_BYTES_MAX):
             yield portion
             portion, size = {}, 0
@@ -88,3 +102,9 @@ def event_sizes(sources: dict[str, BlobRef]) -> Iterator[dict[str, BlobRef]]:
         size += length
     if portion:
         yield portion
+
+
+def _target(key: str) -> str:
+    target = archive_key(key)
+    assert target is not None, "only sources get here"
+    return target

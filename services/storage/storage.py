@@ -13,14 +13,15 @@ takes one of their events, and what they put into the object store is the same.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from services.storage.archive import Archive, event_sizes
+from services.storage.archive import EVENTS_MAX, Archive, event_sizes, in_turns
 from tanda.contracts import commands as c
-from tanda.contracts.envelope import Origin, Recorded, new_event
+from tanda.contracts.envelope import FOLLOWS, Origin, Recorded, new_event
 from tanda.contracts.subjects import batch_all, batch_subject
 from tanda.domain.batch import BatchState, decide
 from tanda.domain.errors import Conflict, Refusal, Unavailable
@@ -30,8 +31,9 @@ from tanda.ports import Blobs, Log
 from tanda.results import Drafts, ResultLost, ResultsCache
 from tanda.settings import Settings
 
-#: Batches that are advanced at once.
-BATCHES_MAX = 8
+#: Batches that are completed at once, and beside them batches that something else is done for.
+COMPLETING_MAX = 8
+OTHERS_MAX = 4
 #: Of a running batch, sources are archived when so many are due, or this long after the last time.
 ARCHIVE_FILES = 1_000
 ARCHIVE_EVERY_S = 5.0
@@ -86,9 +88,13 @@ class Storage:
         self._archive = Archive(blobs)
         self._fold = _Fold()
         self._follower = Follower(log, Snapshots(blobs, "storage"), self._fold, settings)
+        #: Batches to be completed, in the order in which that was known: what somebody waits for.
+        self._ends: dict[BatchKey, None] = {}
         #: Batches to look at, in the order in which they had news, and when at the earliest.
         self._due: dict[BatchKey, float] = {}
         self._steps: dict[BatchKey, asyncio.Task[None]] = {}
+        #: Those of the steps that complete a batch.
+        self._completing: set[BatchKey] = set()
         #: The position on a batch's subject that the fold has to reach first.
         self._awaited: dict[BatchKey, int] = {}
         self._archived_at: dict[BatchKey, float] = {}
@@ -108,7 +114,8 @@ class Storage:
     @property
     def idle(self) -> bool:
         """Nothing is due and nothing is being done: for those who wait for that."""
-        return self._follower.caught_up.is_set() and not (self._due or self._steps or self._fold.touched)
+        at_rest = not (self._ends or self._due or self._steps or self._fold.touched)
+        return self._follower.caught_up.is_set() and at_rest
 
     async def run(self) -> None:
         """Raises LogDamaged; cancelled, it stops at once, and what it was at is done again later."""
@@ -139,22 +146,42 @@ class Storage:
     def _take_news(self) -> None:
         touched, self._fold.touched = self._fold.touched, set()
         for key in touched:
-            if not self._failures.get(key):
+            if self._failures.get(key):
+                continue
+            batch = self._fold.settling.batches.get(key)
+            if batch is not None and batch.complete_due:
+                self._ends[key] = None
+            else:
                 self._due[key] = 0.0
 
     def _start_steps(self) -> None:
+        for key in list(self._ends):
+            if len(self._completing) == COMPLETING_MAX:
+                break
+            if key not in self._steps:
+                del self._ends[key]
+                self._completing.add(key)
+                self._start_step(key)
         now = time.monotonic()
         for key, at in list(self._due.items()):
-            if len(self._steps) >= BATCHES_MAX:
+            if not self._has_room:
                 return
             if at <= now and key not in self._steps:
                 del self._due[key]
-                self._steps[key] = asyncio.create_task(self._step(key))
+                self._start_step(key)
+
+    @property
+    def _has_room(self) -> bool:
+        """For a step that completes nothing."""
+        return len(self._steps) - len(self._completing) < OTHERS_MAX
+
+    def _start_step(self, key: BatchKey) -> None:
+        self._steps[key] = asyncio.create_task(self._step(key))
 
     async def _wait(self) -> None:
         news = asyncio.create_task(self._fold.news.wait())
         timeout = None
-        if len(self._steps) < BATCHES_MAX:  # else a step's end comes first, however many batches wait
+        if self._has_room:  # else a step's end comes first, however many batches wait
             later = [at for key, at in self._due.items() if key not in self._steps]
             timeout = max(0.0, min(later) - time.monotonic()) if later else None
         try:
@@ -165,6 +192,7 @@ class Storage:
         for key, task in list(self._steps.items()):
             if task.done():
                 del self._steps[key]
+                self._completing.discard(key)
                 task.result()
 
     # -- one step of one batch
@@ -244,7 +272,7 @@ class Storage:
             through_seq=through_seq, results=built.ref, counts=built.counts, eta_ratio=batch.pace.eta_ratio
         )
         await self._blobs.barrier()
-        await self._append(key, state, command, expected_seq, cause=through_seq)
+        await self._append(key, state, [command], expected_seq, cause=through_seq)
         _log.info("A batch is complete.", batch=batch.batch_id, tenant=batch.tenant,
                   version=built.version, bytes=built.bytes, counts=built.counts)  # fmt: skip
 
@@ -263,13 +291,16 @@ class Storage:
     async def _archive_sources(self, key: BatchKey, batch: SettlingBatch) -> float | None:
         """Copies, then the events; the deletion follows when the fold has seen them."""
         self._archived_at[key] = time.monotonic()
-        state, seq = batch.state, batch.subject_seq
-        archived = await self._archive.copy(batch.archivable())
-        if not archived:
+        state, seq, files = batch.state, batch.subject_seq, 0
+        for objects in in_turns(batch.archivable()):
+            archived = await self._archive.copy(objects)
+            portions = event_sizes(archived)
+            while commands := [c.ArchiveSources(sources=one) for one in islice(portions, EVENTS_MAX)]:
+                seq = await self._append(key, state, commands, seq)
+            files += len(archived)
+        if not files:
             return ALARM_EVERY_S if batch.is_settled else None
-        for portion in event_sizes(archived):
-            seq = await self._append(key, state, c.ArchiveSources(sources=portion), seq)
-        _log.debug("Sources are archived.", batch=batch.batch_id, files=len(archived))
+        _log.debug("Sources are archived.", batch=batch.batch_id, files=files)
         return None
 
     async def _delete(self, batch: SettlingBatch) -> None:
@@ -292,16 +323,21 @@ class Storage:
         self,
         key: BatchKey,
         state: BatchState,
-        command: c.Command,
+        commands: Sequence[c.Command],
         expected_seq: int,
         cause: int | None = None,
     ) -> int:
-        (event,) = decide(state, command)
+        """All of their events or none, and the position of the last one."""
         origin = msgspec.structs.replace(self._origin, cause=cause)
-        new = new_event(
-            batch_subject(*key), event, expected_seq=expected_seq,
-            time_ms=int(self._clock() * 1000), origin=origin,
-        )  # fmt: skip
-        (seq,) = await self._log.append([new])
+        time_ms = int(self._clock() * 1000)
+        events = [event for command in commands for event in decide(state, command)]
+        new = [
+            new_event(
+                batch_subject(*key), event, expected_seq=FOLLOWS if place else expected_seq,
+                time_ms=time_ms, origin=origin,
+            )
+            for place, event in enumerate(events)
+        ]  # fmt: skip
+        seq = (await self._log.append(new))[-1]
         self._awaited[key] = seq
         return seq

@@ -1,8 +1,10 @@
 """The stream EVENTS as it is stored: for its archive, and for writing it anew from there."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from secrets import token_hex
 
 import msgspec
@@ -32,6 +34,12 @@ _NO_STREAM = 10059
 #: What the server adds to a stored message that is read directly.
 _ADDED = (b"Nats-Stream:", b"Nats-Subject:", b"Nats-Sequence:", b"Nats-Time-Stamp:", b"Nats-Num-Pending:",
           b"Nats-Last-Sequence:", b"Nats-UpTo-Sequence:")  # fmt: skip
+#: As it adds it: in one piece, behind what is stored.
+_ADDED_FORM = re.compile(
+    rb"Nats-Stream: [^\r]*\r\nNats-Subject: ([^\r]*)\r\nNats-Sequence: (\d+)\r\nNats-Time-Stamp: ([^\r]*)\r\n"
+    rb"(?:Nats-(?:Num-Pending|Last-Sequence|UpTo-Sequence): [^\r]*\r\n)*\r\n"
+)
+_ADDED_BEGIN = b"\r\nNats-Stream: "
 
 
 class JetStreamRawLog:
@@ -128,13 +136,12 @@ class _Answer:
         self._single = single
 
     def take(self, frame: Frame) -> None:
-        first, _, _ = frame.headers.partition(b"\r\n")
-        added, stored = _split(frame.headers)
-        if first == b"NATS/1.0":
-            self.records.append(_record(added, stored, frame.data))
+        is_message = frame.headers.startswith(b"NATS/1.0\r\n")
+        if is_message:
+            self.records.append(_record(frame.headers, frame.data))
         else:
-            self.pending = int(added.get("Nats-Num-Pending", 0))
-        if (self._single or first != b"NATS/1.0") and not self.end.done():
+            self.pending = int(_split(frame.headers)[0].get("Nats-Num-Pending", 0))
+        if (self._single or not is_message) and not self.end.done():
             self.end.set_result(None)
 
 
@@ -151,7 +158,19 @@ def _split(block: bytes) -> tuple[dict[str, str], bytes]:
     return added, b"\r\n".join(stored)
 
 
-def _record(added: dict[str, str], stored: bytes, data: bytes) -> RawRecord:
+def _record(block: bytes, data: bytes) -> RawRecord:
+    begin = block.rfind(_ADDED_BEGIN) + len(b"\r\n")
+    added = _ADDED_FORM.fullmatch(block, begin)
+    if added is None:
+        return _unusual(*_split(block), data)
+    subject, seq, time = added.groups()
+    return RawRecord(
+        seq=int(seq), subject=subject.decode(), time_ns=_nanoseconds(time.decode()),
+        headers=block[:begin] + b"\r\n", data=data,
+    )  # fmt: skip
+
+
+def _unusual(added: dict[str, str], stored: bytes, data: bytes) -> RawRecord:
     return RawRecord(
         seq=int(added["Nats-Sequence"]), subject=added["Nats-Subject"],
         time_ns=_nanoseconds(added["Nats-Time-Stamp"]), headers=stored, data=data,
@@ -161,8 +180,12 @@ def _record(added: dict[str, str], stored: bytes, data: bytes) -> RawRecord:
 def _nanoseconds(text: str) -> int:
     """RFC 3339 with up to nine digits of a second, as the server writes it."""
     whole, _, fraction = text.rstrip("Z").partition(".")
-    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
-    return seconds * 10**9 + int(fraction.ljust(9, "0") or 0)
+    return _seconds(whole) * 10**9 + int(fraction.ljust(9, "0") or 0)
+
+
+@lru_cache(maxsize=1)  # of neighbours it is nearly always the same
+def _seconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
 
 def _groups(records: Sequence[RawRecord]) -> list[Sequence[RawRecord]]:

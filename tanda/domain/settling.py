@@ -42,7 +42,12 @@ def archive_key(source_key: str) -> str | None:
 def archived_ref(source: BlobRef) -> BlobRef:
     """The same bytes in the archive: a packed object is archived whole, so the range stays."""
     key = archive_key(source.key)
-    return source if key is None else msgspec.structs.replace(source, key=key)
+    return source if key is None else moved_ref(source, key)
+
+
+def moved_ref(source: BlobRef, key: str) -> BlobRef:
+    """The same bytes of the same object under another key."""
+    return BlobRef(key=key, offset=source.offset, bytes=source.bytes, sha256=source.sha256)
 
 
 class SettlingFile(msgspec.Struct, array_like=True):
@@ -109,14 +114,18 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
         objects: dict[str, dict[str, BlobRef]] = {}
         held: set[str] = set()
         for file_id, file in self.files.items():
-            if file.source is None or _SOURCE_PART not in file.source.key:
+            source = file.source
+            if source is None:
                 continue
-            if file.status == "completed" and file_id not in self.awaited:
-                if file.archived is None:
-                    objects.setdefault(file.source.key, {})[file_id] = file.source
-            elif not self.is_settled:
-                held.add(file.source.key)
-        return {key: files for key, files in objects.items() if key not in held}
+            if file.status != "completed" or file_id in self.awaited:
+                held.add(source.key)
+            elif file.archived is None:
+                if source.key not in objects:
+                    objects[source.key] = {}
+                objects[source.key][file_id] = source
+        if self.is_settled:
+            held.clear()
+        return {key: files for key, files in objects.items() if _SOURCE_PART in key and key not in held}
 
     def deletable(self) -> dict[str, str]:
         """Objects that no file needs any more, each with the key of its archived copy."""
@@ -199,14 +208,17 @@ class SettlingBatch(msgspec.Struct, kw_only=True):
 
     def _files_completed(self, group: e.FilesCompleted) -> None:
         """What ``_file_event`` makes of each, where all is as it nearly always is."""
+        final = unarchived = 0
         for file_id, event in group.files:
             file = self.files.get(file_id)
             if file is None or file.status != "queued" or file.archived is not None:
                 self._file_event(file_id, event)
             else:
                 file.status = "completed"
-                self.final += 1
-                self.unarchived += _wants_archive(file)
+                final += 1
+                unarchived += file.source is not None and _SOURCE_PART in file.source.key
+        self.final += final
+        self.unarchived += unarchived
 
     def _file_event(self, file_id: str, event: e.Event) -> None:
         status = STATUS_AFTER.get(type(event))

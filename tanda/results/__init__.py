@@ -5,7 +5,7 @@ comes from a clock, from an order of arrival or from the build. One pass over th
 a light record of each file and spools the entries of those with a result, so that memory stays small
 however large they are; then the document is put together in upload order::
 
-    log.read(batch) ──▶ fold ──▶ spool ──▶ temporary file ──▶ blobs ──▶ BatchCompleted
+    log.read(batch) ──▶ fold ──▶ spool ──▶ memory, or a file ──▶ blobs ──▶ BatchCompleted
 """
 
 from tanda.results.cache import CONTENT_TYPE, ResultsCache

@@ -1,7 +1,7 @@
 """The stored documents; what is gone is built again, once for everybody who asks."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -81,17 +81,18 @@ class ResultsCache:
     ) -> Built:
         """Builds a version and puts it where its ``ref`` says, not yet durable: the barrier is the caller's.
 
-        With a ``draft`` as of ``through_seq`` the log is not read. The returned file itself is discarded
-        already.
+        With a ``draft`` as of ``through_seq`` the log is not read, and no build waited for. The returned
+        file itself is discarded already.
         """
+        if draft is not None:
+            return await self._stored_of(written(draft, self._blobs, self._spool, tenant, version))
         async with self._room:
-            if draft is not None:
-                making = written(draft, self._blobs, self._spool, tenant, version)
-            else:
-                making = self._build(tenant, batch_id, version, through_seq)
-            with _discarding(await making) as built:
-                await self._put(built)
-                return built
+            return await self._stored_of(self._build(tenant, batch_id, version, through_seq))
+
+    async def _stored_of(self, making: Coroutine[Any, Any, Built]) -> Built:
+        with _discarding(await making) as built:
+            await self._put(built)
+            return built
 
     async def _restore(
         self, tenant: str, batch_id: str, version: int, through_seq: int, expected: BlobRef
@@ -125,7 +126,7 @@ class ResultsCache:
         )
 
     async def _put(self, built: Built) -> None:
-        await self._blobs.put(built.ref.key, built.path, sha256=built.sha256, content_type=CONTENT_TYPE)
+        await self._blobs.put(built.ref.key, built.content, sha256=built.sha256, content_type=CONTENT_TYPE)
 
     def _landed(self, flight: _Flight) -> Callable[[asyncio.Task[None]], Any]:
         def landed(task: asyncio.Task[None]) -> None:

@@ -1,11 +1,17 @@
-"""Building the document: one pass over the batch's events, then a temporary file in upload order."""
+"""Building the document: one pass over the batch's events, then the whole of it in upload order.
+
+A small one stays in memory: a file of its own would take five turns of a thread, each of which waits for its
+turn on a busy machine.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
+from typing import IO, BinaryIO
 
 import msgspec
 
@@ -20,7 +26,7 @@ from tanda.results.fold import SEPARATOR, DocumentFile, DocumentFold
 
 #: Entries of one build that stay in memory; beyond it they are on disk.
 _SPOOL_BYTES = 8 * 1024**2
-#: The document is hashed and written in pieces of about this size.
+#: The document is hashed and written in pieces of about this size; one that is smaller is in no file.
 _PIECE_BYTES = 1024**2
 _TEMPORARY = "results-"
 
@@ -36,9 +42,10 @@ class ResultLost(WorldFailure):
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
-    """A result JSON on this machine's disk; whoever asked for it discards it."""
+    """A result JSON; whoever asked for it discards it."""
 
-    path: Path
+    #: The bytes, or where they are on this machine's disk.
+    content: bytes | Path
     tenant: str
     batch_id: str
     bytes: int
@@ -54,9 +61,14 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         key = results_key(self.tenant, self.batch_id, self.version, self.sha256)
         return BlobRef(key=key, bytes=self.bytes, sha256=self.sha256)
 
+    def open(self) -> BinaryIO:
+        """To read it; what is open outlives ``discard``."""
+        return BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
+
     def discard(self) -> None:
-        """Removes the file; one that is gone already is no error."""
-        self.path.unlink(missing_ok=True)
+        """Removes its file, if it has one; one that is gone already is no error."""
+        if isinstance(self.content, Path):
+            self.content.unlink(missing_ok=True)
 
 
 def results_key(tenant: str, batch_id: str, version: int, sha256: str) -> str:
@@ -79,12 +91,11 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 
 class _Document:
-    """The temporary file, its length and its digest; gathers small pieces before it writes."""
+    """The document as it grows, its length and its digest; beyond one piece it is in a temporary file."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = NamedTemporaryFile(dir=folder, prefix=_TEMPORARY, suffix=".json", delete=False)  # noqa: SIM115
-        self.path = Path(self._file.name)
+        self._folder = folder
+        self._file: IO[bytes] | None = None
         self.bytes = 0
         self._digest = sha256()
         self._pieces: list[bytes] = []
@@ -94,26 +105,41 @@ class _Document:
         self._pieces.append(piece)
         self._gathered += len(piece)
         if self._gathered >= _PIECE_BYTES:
-            await self._flush()
+            await asyncio.to_thread(self._write, self._taken())
 
-    async def finish(self) -> str:
-        """Closes the file and returns its digest."""
-        await self._flush()
-        await asyncio.to_thread(self._file.close)
-        return self._digest.hexdigest()
+    async def finish(self) -> tuple[bytes | Path, str]:
+        """Its content, whole, and its digest."""
+        last = self._taken()
+        if self._file is not None:
+            return await asyncio.to_thread(self._close, self._file, last), self._digest.hexdigest()
+        self._count(last)
+        return last, self._digest.hexdigest()
 
     def abandon(self) -> None:
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.close()
+            Path(self._file.name).unlink(missing_ok=True)
 
-    async def _flush(self) -> None:
+    def _taken(self) -> bytes:
         pieces, self._pieces, self._gathered = self._pieces, [], 0
-        await asyncio.to_thread(self._write, b"".join(pieces))
+        return b"".join(pieces)
+
+    def _count(self, data: bytes) -> None:
+        self._digest.update(data)
+        self.bytes += len(data)
 
     def _write(self, data: bytes) -> None:
-        self._digest.update(data)
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = NamedTemporaryFile(dir=self._folder, prefix=_TEMPORARY, suffix=".json", delete=False)  # noqa: SIM115
+        self._count(data)
         self._file.write(data)
-        self.bytes += len(data)
+
+    def _close(self, file: IO[bytes], last: bytes) -> Path:
+        self._count(last)
+        file.write(last)
+        file.close()
+        return Path(file.name)
 
 
 async def build(
@@ -145,7 +171,7 @@ async def build(
 
 async def written(fold: DocumentFold, blobs: Blobs, spool: Path, tenant: str, version: int) -> Built:
     """The document of a fold that has seen all events of a batch, as of its last one."""
-    document = await asyncio.to_thread(_Document, spool)
+    document = _Document(spool)
     try:
         await document.write(b'{"metadata":' + encode(_metadata(fold, version)) + b',"archivos_procesados":[')
         left_out = len(b",")
@@ -158,12 +184,12 @@ async def written(fold: DocumentFold, blobs: Blobs, spool: Path, tenant: str, ve
                     left_out = 0
             left_out = 0
         await document.write(b"]}\n")
-        digest = await document.finish()
+        content, digest = await document.finish()
     except BaseException:
         document.abandon()
         raise
     return Built(
-        path=document.path,
+        content=content,
         tenant=tenant,
         batch_id=fold.batch_id,
         bytes=document.bytes,

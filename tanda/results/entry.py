@@ -19,6 +19,11 @@ class _Head(msgspec.Struct, frozen=True):
     sha256: str | None
 
 
+class _Whole(_Head, frozen=True):
+    resultado: msgspec.Raw
+    error: None = None
+
+
 class _Error(msgspec.Struct, frozen=True):
     code: str
     message: str
@@ -26,7 +31,17 @@ class _Error(msgspec.Struct, frozen=True):
 
 
 #: What follows a result that no error stands beside.
-TAIL: Final = b',"error":null}'
+_TAIL: Final = b',"error":null}'
+_NULL: Final = msgspec.Raw(b"null")
+
+
+def whole(
+    batch_id: str, file_id: str, name: str, index: int, attempt: int, sha256: str | None, result: msgspec.Raw
+) -> bytes:
+    """The entry of a completed file."""
+    return encode(
+        _Whole(batch_id, file_id, name, index, "completed", attempt, sha256, result if len(result) else _NULL)
+    )
 
 
 def head(
@@ -39,5 +54,5 @@ def head(
 def tail(error: FileError | None, attempt: int) -> bytes:
     """What follows the result."""
     if error is None:
-        return TAIL
+        return _TAIL
     return b',"error":' + encode(_Error(error.code, error.message, attempt)) + b"}"

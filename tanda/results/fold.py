@@ -23,7 +23,7 @@ PIECE_BYTES = 1024**2
 SEPARATOR = b",\n"
 
 
-class Spooled(msgspec.Struct, frozen=True):
+class Spooled(msgspec.Struct, frozen=True, gc=False):
     """A range of the spool."""
 
     offset: int
@@ -77,8 +77,7 @@ class DocumentFold:
                 for file_id, queued in event.files:
                     self._begin(file_id, queued, queued.attempt)
             elif isinstance(event, e.FilesCompleted):
-                for file_id, completed in event.files:
-                    self._complete(self._known(file_id, record), completed)
+                self._complete([(self._known(file_id, record), one) for file_id, one in event.files])
             elif type(event) in STATUS_AFTER:
                 self._file_event(str(record.file_id), event, record)
             elif isinstance(event, e.BatchCreated):
@@ -136,7 +135,7 @@ class DocumentFold:
                 file.attempt = event.attempt
                 file.processor = (event.processor, event.processor_version)
             case e.FileCompleted():
-                self._complete(file, event)
+                self._complete([(file, event)])
             case e.FileFailed() | e.FileAttemptFailed():
                 file.attempt, file.error = event.attempt, event.error
             case e.FileCancelled():
@@ -158,15 +157,30 @@ class DocumentFold:
         self._files[file_id] = file
         return file
 
-    def _complete(self, file: DocumentFile, event: e.FileCompleted) -> None:
-        file.status, file.attempt, file.error = "completed", event.attempt, None
-        file.processor = (event.processor, event.processor_version)
-        file.result_ref = event.result_ref
-        if event.result_ref is None:
-            head = entry.head(
-                self.batch_id, file.file_id, file.name, file.index, file.status, file.attempt, file.sha256
-            )
-            file.entry = self._store(b"".join((SEPARATOR, head, bytes(event.result) or b"null", entry.TAIL)))
+    def _complete(self, files: Sequence[tuple[DocumentFile, e.FileCompleted]]) -> None:
+        """Their entries are spooled in one piece, but for those whose result is an object of its own."""
+        pieces: list[bytes] = []
+        end = self._spooled
+        for file, event in files:
+            file.status, file.attempt, file.error = "completed", event.attempt, None
+            file.processor = (event.processor, event.processor_version)
+            file.result_ref = event.result_ref
+            if event.result_ref is None:
+                piece = SEPARATOR + entry.whole(
+                    self.batch_id,
+                    file.file_id,
+                    file.name,
+                    file.index,
+                    event.attempt,
+                    file.sha256,
+                    event.result,
+                )
+                pieces.append(piece)
+                file.entry = Spooled(end, len(piece))
+                end += len(piece)
+        self._spool.seek(self._spooled)
+        self._spool.write(b"".join(pieces))
+        self._spooled = end
 
     def _known(self, file_id: str, record: Recorded) -> DocumentFile:
         file = self._files.get(file_id)
@@ -175,13 +189,6 @@ class DocumentFold:
                 f"{record.name} at {record.seq} tells of a file that was never queued: {file_id}"
             )
         return file
-
-    def _store(self, piece: bytes) -> Spooled:
-        place = Spooled(self._spooled, len(piece))
-        self._spool.seek(self._spooled)
-        self._spool.write(piece)
-        self._spooled += len(piece)
-        return place
 
     def _read(self, begin: int, end: int) -> bytes:
         self._spool.seek(begin)

@@ -16,14 +16,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.storage.archive import EVENT_BYTES_MAX, event_sizes
 from tanda.adapters.memory import MemoryLog
 from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e
-from tanda.contracts.codec import encode
-from tanda.contracts.results import BlobRef
 from tanda.domain.errors import LogDamaged, Unavailable
 from tanda.domain.settling import Settling
 from tanda.embedded.servers import servers
@@ -427,21 +424,6 @@ async def test_a_gone_document_is_served_again(world: World) -> None:
     assert await cache.open(*asked) == (event.results, False)
     assert await cache.open(*asked) == (event.results, True)
     assert await world.blobs.read(event.results)
-
-
-def test_archived_sources_fit_into_events() -> None:
-    """Ten thousand files are told of in events that the log accepts, each file once."""
-    archived = {
-        f"fil_{n:026d}": BlobRef(key=f"t/acme/bat_{0:026d}/archive/{'a' * 64}", bytes=n, sha256="b" * 64)
-        for n in range(10_000)
-    }
-    portions = list(event_sizes(archived))
-    assert {name: ref for portion in portions for name, ref in portion.items()} == archived
-    assert (
-        max(len(encode(e.SourcesArchived(sources=portion))) for portion in portions)
-        <= EVENT_BYTES_MAX + 1_000
-    )
-    assert sum(map(len, portions)) == 10_000
 
 
 # -- on the real servers

@@ -47,7 +47,7 @@ async def test_a_draft_becomes_the_same_document(tmp_path: Path) -> None:
     stored = await without_log.store(*key, 1, through, draft)
     built = await build(log, blobs, tmp_path, *key, version=1, through_seq=through)
     assert stored.ref == built.ref and stored.counts == built.counts
-    assert await blobs.read(stored.ref) == built.path.read_bytes()
+    assert await blobs.read(stored.ref) == built.open().read()
 
 
 async def test_a_draft_of_another_moment_is_no_draft() -> None:

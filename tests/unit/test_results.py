@@ -4,7 +4,7 @@ import asyncio
 import json
 import tracemalloc
 from collections.abc import AsyncIterator
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import pytest
@@ -73,7 +73,7 @@ async def test_says_what_became_of_every_file_in_upload_order(story: BatchStory,
 
     built = await document(story, tmp_path, through=through)
 
-    text = built.path.read_bytes()
+    text = built.open().read()
     last = await story.log.get(through)
     assert last is not None
     entry = {"lote_id": story.batch_id, "resultado": None, "error": None}
@@ -118,8 +118,7 @@ async def test_same_bytes_however_it_is_read(
     log.chunk = chunk
     again = await document(story, tmp_path, through=through)
 
-    assert again.path.read_bytes() == first.path.read_bytes()
-    assert again.path != first.path
+    assert again.open().read() == first.open().read()
 
 
 async def test_files_are_told_in_upload_order_in_whatever_order_they_ended(
@@ -132,7 +131,7 @@ async def test_files_are_told_in_upload_order_in_whatever_order_they_ended(
     for number in (2, 3, 0, 5, 4, 1):
         await story.complete(number)
 
-    entries = json.loads((await document(story, tmp_path)).path.read_bytes())["archivos_procesados"]
+    entries = json.loads((await document(story, tmp_path)).open().read())["archivos_procesados"]
 
     assert [(one["indice"], one["resultado"]) for one in entries] == [(n, {"número": n}) for n in range(6)]
 
@@ -143,8 +142,8 @@ async def test_a_retried_file_has_its_latest_outcome(story: BatchStory, tmp_path
     await story.retry(1)
     await story.complete(1, version="2", result=["ok"])
 
-    first = json.loads((await document(story, tmp_path, 1, first_through)).path.read_bytes())
-    second = json.loads((await document(story, tmp_path, 2)).path.read_bytes())
+    first = json.loads((await document(story, tmp_path, 1, first_through)).open().read())
+    second = json.loads((await document(story, tmp_path, 2)).open().read())
 
     assert first["archivos_procesados"][1]["estado"] == "failed"
     entry = second["archivos_procesados"][1]
@@ -162,7 +161,7 @@ async def test_a_result_is_put_in_as_it_was_written(story: BatchStory, tmp_path:
     raw = b'{"z": 1.10,\n "a":  1e3}'
     await story.complete_large(0, raw)
 
-    assert b'"resultado":' + raw + b',"error":null}' in (await document(story, tmp_path)).path.read_bytes()
+    assert b'"resultado":' + raw + b',"error":null}' in (await document(story, tmp_path)).open().read()
 
 
 async def test_memory_stays_small(story: BatchStory, blobs: MemoryBlobs, tmp_path: Path) -> None:
@@ -180,6 +179,10 @@ async def test_memory_stays_small(story: BatchStory, blobs: MemoryBlobs, tmp_pat
 
     assert built.bytes > 96_000_000
     assert peak < 48 * 1024**2
+    with built.open() as file:
+        built.discard()
+        assert file_digest(file, "sha256").hexdigest() == built.sha256
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_lost_result_is_told(story: BatchStory, blobs: MemoryBlobs, tmp_path: Path) -> None:
@@ -187,10 +190,11 @@ async def test_a_lost_result_is_told(story: BatchStory, blobs: MemoryBlobs, tmp_
     await story.create()
     await story.upload([b"uno"])
     await story.seal()
-    await story.complete_large(0, b'"large"')
+    large = b'"' + bytes(3 * 1024**2).replace(b"\0", b"a") + b'"'
+    await story.complete_large(0, large)
     (key,) = await blobs.keys(f"t/{story.tenant}/{story.batch_id}/out/")
 
-    blobs.objects[key] = b'"lArge"'
+    blobs.objects[key] = large[:-2] + b'b"'
     with pytest.raises(ResultLost):
         await document(story, tmp_path)
     await blobs.delete(key)
@@ -280,7 +284,7 @@ async def test_partial_is_as_of_now(story: BatchStory, blobs: MemoryBlobs, tmp_p
     spool = tmp_path / "spool"
 
     async with ResultsCache(story.log, blobs, spool).partial(story.tenant, story.batch_id) as built:
-        partial = json.loads(built.path.read_bytes())
+        partial = json.loads(built.open().read())
 
     assert partial["metadata"]["version"] == 0
     assert [one["estado"] for one in partial["archivos_procesados"]] == ["completed", "queued"]

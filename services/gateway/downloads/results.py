@@ -101,7 +101,7 @@ async def _from_memory(
 
 async def _partial(gateway: Gateway, tenant: str, batch_id: str, kind: Format) -> Response:
     async with gateway.results.partial(tenant, batch_id) as built:
-        file = built.path.open("rb")  # outlives its name, which goes away here
+        file = built.open()
     headers = {
         **SAFE_HEADERS,
         "Content-Disposition": attachment(file_name(batch_id, kind)),

@@ -35,9 +35,11 @@ class MemoryLog:
     async def append(self, events: Sequence[NewEvent], staged: str = "") -> list[int]:
         if all(event.id in self._ids for event in events):
             return [self._ids[event.id] for event in events]
-        for event in events:
-            if event.expected_seq not in (FOLLOWS, self._last.get(event.subject, 0)):
+        last: dict[str, int] = {}
+        for seq, event in enumerate(events, len(self._events) + 1):
+            if event.expected_seq not in (FOLLOWS, last.get(event.subject, self._last.get(event.subject, 0))):
                 raise Conflict(event.subject, event.expected_seq)
+            last[event.subject] = seq
         seqs = [self._write(event) for event in events]
         self._grown.set()
         self._grown = asyncio.Event()

@@ -4,6 +4,8 @@ from random import Random
 
 import pytest
 
+from tanda.adapters.jetstream_raw import _Answer
+from tanda.adapters.nats_connection import Frame
 from tanda.archive.records import RawRecord, same
 from tanda.archive.segments import (
     NOTHING,
@@ -156,3 +158,18 @@ def test_a_line_is_a_message() -> None:
     assert record_of(line_of(record(9))) == record(9)
     with pytest.raises(ValueError, match="seq"):
         record_of(b'{"subject":"x"}')
+
+
+async def test_what_the_server_adds_to_a_message_is_no_part_of_it() -> None:
+    """Behind what is stored, as it adds it, or in between: the archive has the message as it was."""
+    stored = (HEADERS % (7, 7)).removesuffix(b"\r\n")
+    where = b"Nats-Stream: EVENTS\r\nNats-Subject: ev.acme.b.f\r\nNats-Sequence: 7\r\n"
+    when = b"Nats-Time-Stamp: 2026-11-26T15:48:36.43Z\r\nNats-Num-Pending: 3\r\n"
+    between = stored.replace(b"ce-id", where + when + b"ce-id")
+    answer = _Answer(single=False)
+    for headers in (stored + where + when, between, stored + when + where):
+        answer.take(Frame("_INBOX.1", "", headers + b"\r\n", b"{}"))
+    expected = RawRecord(
+        seq=7, subject="ev.acme.b.f", time_ns=1795708116430000000, headers=HEADERS % (7, 7), data=b"{}"
+    )
+    assert answer.records == [expected] * 3
