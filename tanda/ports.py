@@ -35,11 +35,18 @@ class Unread(NamedTuple):
 class Log(Protocol):
     """The event log: one gapless sequence, optimistic concurrency on every subject."""
 
-    async def append(self, events: Sequence[NewEvent]) -> list[int]:
+    async def append(self, events: Sequence[NewEvent], staged: str = "") -> list[int]:
         """Writes all of the events or none, and returns their positions.
 
         Safe to repeat with the same events: what is already there counts as written. At most
         ``APPEND_EVENTS_MAX`` at once. Raises Conflict where another event came first.
+        """
+        ...
+
+    async def stage(self, events: Sequence[NewEvent]) -> str:
+        """Sends events ahead of their ``append``, which is given the answer and is the sooner done.
+
+        Nothing counts and nobody sees anything before that, which need not ever come.
         """
         ...
 
@@ -236,7 +243,7 @@ class Blobs(Protocol):
         """Stores a whole object and verifies that it arrived; durable after the next ``barrier``."""
         ...
 
-    async def put_pack(self, key: str, data: bytes, *, content_type: str) -> None:
+    async def put_pack(self, key: str, data: bytes | bytearray, *, content_type: str) -> None:
         """The same for an object that only parts of are referred to: they have the digests, it needs none."""
         ...
 

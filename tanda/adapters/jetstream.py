@@ -44,6 +44,9 @@ DUPLICATE_WINDOW_S = 600
 SINGLES_MAX = 8
 #: Group commits that may be under way at once; JetStream allows 50 open batches.
 GROUPS_IN_FLIGHT_MAX = 4
+#: Batches sent ahead of their commit, and how long JetStream waits for that before it forgets them.
+STAGED_MAX = 8
+STAGED_S = 10.0
 READ_CHUNK = 1_000
 READ_BYTES = 8 * 1024**2
 
@@ -96,6 +99,8 @@ class JetStreamLog:
         self._settings = settings
         self._waiting: list[tuple[NewEvent, asyncio.Future[int]]] = []
         self._groups = 0
+        #: When each batch was sent whose commit is still to come; some never does.
+        self._staged: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ensure(self) -> None:
@@ -104,11 +109,24 @@ class JetStreamLog:
 
     # -- writing
 
-    async def append(self, events: Sequence[NewEvent]) -> list[int]:
+    async def append(self, events: Sequence[NewEvent], staged: str = "") -> list[int]:
         assert 0 < len(events) <= APPEND_EVENTS_MAX, "an append has 1 to 1,000 events"
         if len(events) == 1:
             return [await self._enqueue(events[0])]
-        return await self._settled(events, lambda: self._publish_atomic(events))
+        sent = [staged] if self._staged.pop(staged, None) is not None else []  # for the first try only
+        return await self._settled(events, lambda: self._publish_atomic(events, sent.pop() if sent else ""))
+
+    async def stage(self, events: Sequence[NewEvent]) -> str:
+        now = asyncio.get_running_loop().time()
+        self._staged = {batch: at for batch, at in self._staged.items() if now - at < STAGED_S}
+        if len(events) == 1 or len(self._staged) >= STAGED_MAX:
+            return ""
+        try:
+            batch_id = await self._send_batch(events)
+        except Unavailable:
+            return ""
+        self._staged[batch_id] = now
+        return batch_id
 
     async def append_each(self, events: Sequence[NewEvent]) -> list[int | Conflict]:
         outcomes = await asyncio.gather(*map(self._enqueue, events), return_exceptions=True)
@@ -204,12 +222,17 @@ class JetStreamLog:
         answer = await self._request(event, _headers(event))
         return [answer["seq"]]
 
-    async def _publish_atomic(self, events: Sequence[NewEvent]) -> list[int]:
-        """One atomic batch: all but the last are only sent, the last one commits and is answered."""
+    async def _send_batch(self, events: Sequence[NewEvent]) -> str:
+        """All of an atomic batch but the last, which is to commit it; the batch's id."""
         batch_id = f"{events[0].id}.{asyncio.get_running_loop().time():.6f}"[-64:]
         for number, event in enumerate(events[:-1], 1):
             headers = _headers(event) | {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)}
             await send(self._client, event.subject, event.data, headers=headers)
+        return batch_id
+
+    async def _publish_atomic(self, events: Sequence[NewEvent], staged: str = "") -> list[int]:
+        """One atomic batch: the last event commits it and is answered."""
+        batch_id = staged or await self._send_batch(events)
         headers = _headers(events[-1]) | {
             "Nats-Batch-Id": batch_id,
             "Nats-Batch-Sequence": str(len(events)),

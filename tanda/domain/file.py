@@ -52,9 +52,12 @@ class FileState(msgspec.Struct, frozen=True, kw_only=True):
     queued: e.FileQueued | None = None
 
 
+_UNKNOWN = FileState()
+
+
 def initial() -> FileState:
     """A file that nothing is known of."""
-    return FileState()
+    return _UNKNOWN
 
 
 def decide(state: FileState, command: c.Command) -> list[e.Event]:
@@ -62,9 +65,7 @@ def decide(state: FileState, command: c.Command) -> list[e.Event]:
     _check(state, command)
     match command:
         case c.QueueFile():
-            return [
-                e.FileQueued(effort=expected_effort(command.processor, command.bytes), **_fields(command))
-            ]
+            return [_queued(command)]
         case c.RejectFile():
             return [e.FileRejected(**_fields(command))]
         case c.StartFile():
@@ -195,6 +196,21 @@ def _requeued(state: FileState, command: c.RequeueFile) -> e.FileQueued:
         # What a person asked for holds until a person asks again.
         processor_version=command.processor_version if command.forced else state.queued.processor_version,
         effort=expected_effort(processor, state.queued.bytes) if command.forced else state.queued.effort,
+    )
+
+
+def _queued(command: c.QueueFile) -> e.FileQueued:
+    """Field by field: an upload has thousands of them."""
+    return e.FileQueued(
+        name=command.name,
+        index=command.index,
+        content_type=command.content_type,
+        bytes=command.bytes,
+        sha256=command.sha256,
+        source=command.source,
+        processor=command.processor,
+        options=command.options,
+        effort=expected_effort(command.processor, command.bytes),
     )
 
 

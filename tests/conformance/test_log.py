@@ -119,6 +119,26 @@ async def test_the_same_append_twice_writes_once(log: Log, story: Story) -> None
     assert len(await everything(log, story.all)) == 22
 
 
+async def test_what_is_sent_ahead_counts_from_its_append_on(log: Log, story: Story) -> None:
+    """Until then nobody sees any of it, others write, and it need not ever be written."""
+    chunk = [story.batch(e.BatchCreated(name="x"), 0), *(story.file(i) for i in range(20))]
+    await log.stage(chunk)
+    staged = await log.stage(chunk)
+    assert await everything(log, story.all) == []
+    (between,) = await log.append([story.file(21)])
+    assert await log.append(chunk, staged) == list(range(between + 1, between + 22))
+    assert [record.id for record in await everything(log, story.all)][1:] == [new.id for new in chunk]
+
+
+async def test_what_was_sent_ahead_and_is_not_there_is_sent_again(log: Log, story: Story) -> None:
+    """An append is right whatever became of what was sent ahead; other events do not get in with it."""
+    staged = await log.stage([story.file(i) for i in range(9)])
+    chunk = [story.file(i) for i in range(10, 15)]
+    seqs = await log.append(chunk, staged)
+    assert [record.seq for record in await everything(log, story.all)] == seqs
+    assert await log.append(chunk, staged) == seqs
+
+
 async def test_a_repeat_is_known_even_when_others_followed(log: Log, story: Story) -> None:
     """An unknown outcome is settled by the event after the expected one, not by the last one."""
     first = story.batch(e.BatchCreated(name="x"), 0)

@@ -80,16 +80,22 @@ class Accept:
         (created,) = batch.decide(batch.initial(), command)
         head = new_event(batch_subject(tenant, batch_id), created, expected_seq=0, time_ms=now, origin=origin)
         told = await in_turns(files, lambda one: (one.file_id, self._first_event(one)))
-        first, *rest = _portions(together(told))
+        portion, *rest = _portions(together(told))
+        first = [head, *self._new_events(tenant, batch_id, portion, now, origin)]
+        sealed: e.Event | None = _seal_after([created], files)
+        if not rest and len(first) < CHUNK_EVENTS:
+            first.append(new_event(head.subject, sealed, expected_seq=FOLLOWS, time_ms=now, origin=origin))
+            sealed = None
         return Draft(
             tenant=tenant,
             batch_id=batch_id,
             files=files,
             origin=origin,
             time_ms=now,
-            first=[head, *self._new_events(tenant, batch_id, first, now, origin)],
+            first=first,
+            staged=await self._log.stage(first),
             rest=rest,
-            sealed=_seal_after([created], files),
+            sealed=sealed,
         )
 
     async def create(self, draft: Draft) -> Written:
@@ -103,11 +109,10 @@ class Accept:
 
     async def _write_whole(self, draft: Draft) -> list[Recorded]:
         tenant, batch_id, now, origin = draft.tenant, draft.batch_id, draft.time_ms, draft.origin
+        records = await self.append(draft.first, draft.staged)
+        if draft.sealed is None:
+            return records
         subject = batch_subject(tenant, batch_id)
-        if not draft.rest and len(draft.first) < CHUNK_EVENTS:
-            tail = new_event(subject, draft.sealed, expected_seq=FOLLOWS, time_ms=now, origin=origin)
-            return await self.append([*draft.first, tail])
-        records = await self.append(draft.first)
         tail = new_event(subject, draft.sealed, expected_seq=records[0].seq, time_ms=now, origin=origin)
         return records + await self._append_chunks(tenant, batch_id, draft.rest, now, origin, tail)
 
@@ -345,7 +350,7 @@ class Accept:
             records += outcome
         return records if seal is None else records + await write(last, seal)
 
-    async def append(self, events: Sequence[NewEvent]) -> list[Recorded]:
+    async def append(self, events: Sequence[NewEvent], staged: str = "") -> list[Recorded]:
         """Writes events in one atomic append, again while the outcome is unknown.
 
         The ids are the same, so nothing is written twice.
@@ -354,7 +359,7 @@ class Accept:
         wait_s = FIRST_WAIT_S
         while True:
             try:
-                seqs = await self._log.append(events)
+                seqs = await self._log.append(events, staged)
             except Unavailable as error:
                 if time.monotonic() + wait_s > deadline:
                     raise

@@ -34,7 +34,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole batch that only has to be written: decided, its first append encoded."""
+    """A whole batch that only has to be written: decided, its first append encoded and sent ahead."""
 
     tenant: str
     batch_id: str
@@ -43,5 +43,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
     #: The batch's creation and what goes with it into the first append.
     first: list[NewEvent]
+    #: What the log calls the first append, if it was sent ahead.
+    staged: str
     rest: list[Told]
-    sealed: e.Event
+    #: For the last append; None where the first is all.
+    sealed: e.Event | None

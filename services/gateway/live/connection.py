@@ -63,6 +63,13 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._listener is None:  # a live client has nothing more to say
             super().data_received(data)
 
+    def on_body(self, body: bytes) -> None:
+        """As uvicorn does it, which copies everything twice more."""
+        if not self.cycle.body and not self.cycle.response_complete:
+            self.cycle.body = body  # pyright: ignore[reportAttributeAccessIssue] - told as bytes anyway
+            body = b""
+        super().on_body(body)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._listener is not None:

@@ -39,7 +39,8 @@ class Part(msgspec.Struct, frozen=True):
     """A part that lies whole within what has come: most files of a large upload."""
 
     begin: PartBegin
-    content: bytes
+    #: Of all that has come, which it keeps in memory.
+    content: memoryview
 
 
 Token = PartBegin | PartEnd | Part | bytes
@@ -77,6 +78,7 @@ class MultipartReader:
     def feed(self, chunk: bytes) -> Iterator[Token]:
         """The tokens that another piece completes, in order; to be taken before the next piece."""
         buffer = self._rest + chunk if self._rest else chunk
+        view = memoryview(buffer)
         at, length = 0, len(self._delimiter)
         while self._state != "end":
             begin = None
@@ -97,7 +99,7 @@ class MultipartReader:
                 at = end
                 break
             if begin:
-                yield Part(begin, buffer[at:end])
+                yield Part(begin, view[at:end])
             elif not self._skips(end - at):
                 if at < end:
                     yield buffer[at:end]

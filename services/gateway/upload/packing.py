@@ -18,8 +18,8 @@ from tanda.contracts.results import BlobRef
 from tanda.domain.filetypes import FileType, Refusal
 from tanda.ports import Blobs, BlobUpload
 
-#: With fewer and larger ones the store has less than two cores to do at the end.
-PUTS_PER_UPLOAD_MAX = 8
+#: More of them were slower, the first upload most of all: the store has to get memory for each.
+PUTS_PER_UPLOAD_MAX = 4
 #: Over all uploads of the process; each may hold a pack in memory.
 PUTS_MAX = 16
 #: Each pack of an upload is twice as large as the one before, up to ``TANDA_PACK_BYTES``.
@@ -47,8 +47,8 @@ class _Pack:
     """Small files that will be one object."""
 
     def __init__(self) -> None:
-        self.files: list[tuple[Received, bytes]] = []
-        self.bytes = 0
+        self.files: list[Received] = []
+        self.content = bytearray()
 
 
 class Store:
@@ -79,15 +79,15 @@ class Store:
         self._all_here = False
         self._ahead: asyncio.Task[None] | None = None
 
-    async def add(self, file: Received, content: bytes, *, held: bool = False) -> None:
-        """Takes a file that is small enough for a pack."""
+    async def add(self, file: Received, content: bytes | memoryview, *, held: bool = False) -> None:
+        """Takes a file that is small enough for a pack, and copies its bytes."""
         pack = self._packs[held]
-        if pack.bytes + len(content) > self._next_bytes:
+        if len(pack.content) + len(content) > self._next_bytes:
             self._next_bytes = min(2 * self._next_bytes, self._pack_bytes)
             await self._flush(held)
             pack = self._packs[held]
-        pack.files.append((file, content))
-        pack.bytes += len(content)
+        pack.files.append(file)
+        pack.content += content
 
     def begin(self, *, held: bool = False) -> tuple[str, BlobUpload]:
         """A new object for a large file, and its key."""
@@ -166,13 +166,12 @@ class Store:
         if held:
             self._held_keys.add(key)
         offset = 0
-        for file, content in pack.files:
+        for file in pack.files:
             file.source = BlobRef(key=key, offset=offset, bytes=file.bytes, sha256=file.sha256)
-            offset += len(content)
-        data = b"".join([content for _, content in pack.files])
+            offset += file.bytes
         if key not in self._pack_keys:
             self._pack_keys.add(key)
-            await self._start(self._put_pack(key, data))
+            await self._start(self._put_pack(key, pack.content))
 
     async def _start(self, put: Coroutine[Any, Any, None]) -> None:
         try:
@@ -195,7 +194,7 @@ class Store:
         if self._error is not None:
             raise self._error
 
-    async def _put_pack(self, key: str, data: bytes) -> None:
+    async def _put_pack(self, key: str, data: bytearray) -> None:
         async with self._puts:
             await self._blobs.put_pack(key, data, content_type=OBJECT_TYPE)
         self._sync_ahead()
@@ -215,5 +214,5 @@ class Store:
 
 def _digest(pack: _Pack, held: bool) -> str:
     """The name of a pack: of what is in it, by its files' digests, which are there already."""
-    members = "".join([f"{file.sha256}{file.bytes}," for file, _ in pack.files])
+    members = "".join([f"{file.sha256}{file.bytes}," for file in pack.files])
     return sha256(f"{'held' if held else ''}{members}".encode()).hexdigest()

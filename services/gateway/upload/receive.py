@@ -137,7 +137,7 @@ class FormReader:
             await self._add_small(begin, content, sha256(content).hexdigest())
             return
         self._begin(begin)
-        await self._data(content)
+        await self._data(bytes(content))
         await self._end()
 
     def _begin(self, part: PartBegin) -> None:
@@ -202,8 +202,8 @@ class FormReader:
             assert self._large_key is not None, "a large file that is not dropped has its object"
             await self._store.add_large(file, self._large_key)
 
-    async def _add_small(self, part: PartBegin, content: bytes, digest: str) -> None:
-        file = self._received(part, content[:HEAD_BYTES], len(content), digest)
+    async def _add_small(self, part: PartBegin, content: bytes | memoryview, digest: str) -> None:
+        file = self._received(part, bytes(content[:HEAD_BYTES]), len(content), digest)
         fate = self._fate(file.verdict)
         if fate != "dropped":
             await self._store.add(file, content, held=fate == "held")

@@ -28,8 +28,8 @@ class MemoryBlobs:
         self._modified_ms[key] = time.time_ns() // 1_000_000
         return BlobRef(key=key, bytes=len(content), sha256=sha256)
 
-    async def put_pack(self, key: str, data: bytes, *, content_type: str) -> None:
-        await self.put(key, data, sha256=sha256_of(data).hexdigest(), content_type=content_type)
+    async def put_pack(self, key: str, data: bytes | bytearray, *, content_type: str) -> None:
+        await self.put(key, bytes(data), sha256=sha256_of(data).hexdigest(), content_type=content_type)
 
     def upload(self, key: str, *, content_type: str) -> "MemoryUpload":
         return MemoryUpload(self, key, content_type)

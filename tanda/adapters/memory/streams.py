@@ -32,7 +32,7 @@ class MemoryLog:
         self._ids: dict[str, int] = {}
         self._grown = asyncio.Event()
 
-    async def append(self, events: Sequence[NewEvent]) -> list[int]:
+    async def append(self, events: Sequence[NewEvent], staged: str = "") -> list[int]:
         if all(event.id in self._ids for event in events):
             return [self._ids[event.id] for event in events]
         last: dict[str, int] = {}
@@ -44,6 +44,9 @@ class MemoryLog:
         self._grown.set()
         self._grown = asyncio.Event()
         return seqs
+
+    async def stage(self, events: Sequence[NewEvent]) -> str:
+        return ""  # an append takes no time
 
     async def append_each(self, events: Sequence[NewEvent]) -> list[int | Conflict]:
         outcomes: list[int | Conflict] = []

@@ -78,7 +78,7 @@ class S3Blobs:
             await self._call(lambda: self._objects.put(ref, data, content_type))
         return ref
 
-    async def put_pack(self, key: str, data: bytes, *, content_type: str) -> None:
+    async def put_pack(self, key: str, data: bytes | bytearray, *, content_type: str) -> None:
         async with self._large if len(data) > _LARGE_BYTES else nullcontext():
             await self._call(lambda: self._objects.put_bytes(key, data, content_type))
 

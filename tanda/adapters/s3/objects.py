@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import md5, sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from zlib import crc32
 
 from minio.commonconfig import CopySource
@@ -61,11 +61,11 @@ class Objects:
             raise WrongDigest(ref.key)
         self.put_bytes(ref.key, content, content_type)
 
-    def put_bytes(self, key: str, data: bytes, content_type: str) -> None:
+    def put_bytes(self, key: str, data: bytes | bytearray, content_type: str) -> None:
         checksum = b64encode(crc32(data).to_bytes(4, "big")).decode()
         headers: DictType = {"Content-Type": content_type, _CHECKSUM: checksum}
         put = self._quick._put_object  # pyright: ignore[reportPrivateUsage] - the public one copies the bytes
-        done = put(self._bucket, key, data, headers)
+        done = put(self._bucket, key, cast(bytes, data), headers)
         if done.http_headers.get(_CHECKSUM) != checksum and done.etag != _md5(data).hex():
             self.check(BlobRef(key=key, bytes=len(data), sha256=sha256(data).hexdigest()))
 
@@ -171,7 +171,7 @@ class _Nowhere:
         return len(data)
 
 
-def _md5(data: bytes) -> bytes:
+def _md5(data: bytes | bytearray) -> bytes:
     return md5(data, usedforsecurity=False).digest()
 
 

@@ -139,11 +139,11 @@ async def test_a_repeat_after_a_crash_in_the_middle_writes_what_is_missing(
     log, append = stand.log, stand.log.append
     taken: list[Any] = []
 
-    async def takes_one(events: Any) -> list[int]:
+    async def takes_one(events: Any, staged: str = "") -> list[int]:
         if taken:
             raise Unavailable("nats", "gone")
         taken.append(events)
-        return await append(events)
+        return await append(events, staged)
 
     monkeypatch.setattr(log, "append", takes_one)
     key = {"Idempotency-Key": "k-groups"}

@@ -233,12 +233,36 @@ class FlakyLog(MemoryLog):
         super().__init__()
         self.losses = losses
 
-    async def append(self, events: Any) -> list[int]:
-        seqs = await super().append(events)
+    async def append(self, events: Any, staged: str = "") -> list[int]:
+        seqs = await super().append(events, staged)
         if self.losses:
             self.losses -= 1
             raise Unavailable("nats", "the answer was lost")
         return seqs
+
+
+async def test_events_are_sent_ahead_and_written_when_the_bytes_are_durable(tmp_path: Path) -> None:
+    """The log gets its work early; nothing is in it before the store has synced."""
+    lines: list[str] = []
+
+    class Log(MemoryLog):
+        async def stage(self, events: Any) -> str:
+            lines.append(f"{len(events)} sent")
+            return "ahead"
+
+        async def append(self, events: Any, staged: str = "") -> list[int]:
+            lines.append(f"{len(events)} written, {staged}")
+            return await super().append(events, staged)
+
+    class Synced(MemoryBlobs):
+        async def barrier(self) -> None:
+            await super().barrier()
+            lines.append("durable")
+
+    stand = Stand(settings_in(tmp_path), log=Log(), blobs=Synced())
+    async with stand.running(), httpx2.AsyncClient(base_url=stand.url) as http:
+        assert (await http.post("/v1/batches", files=ONE)).status_code == 201
+    assert lines == ["3 sent", "durable", "3 written, ahead"]
 
 
 @pytest.mark.parametrize(("losses", "status"), [(2, 201), (99, 503)])

@@ -130,6 +130,14 @@ def test_a_decision_in_full(given: list[str], when: str, then: e.Event) -> None:
     assert files.decide(after(*given), COMMANDS[when]) == [then]
 
 
+def test_a_new_file_tells_all_that_was_asked() -> None:
+    """Every field of the command is in the event, under the same name."""
+    command = queue_file(3, processor="xml", options={"a": 1}, bytes=7, source=ARCHIVED)
+    (event,) = files.decide(files.initial(), command)
+    told = msgspec.structs.asdict(event)
+    assert {name: told[name] for name in command.__struct_fields__} == msgspec.structs.asdict(command)
+
+
 def test_a_retry_reads_the_archived_source() -> None:
     """Once a source is archived, the next attempt is queued with its new place."""
     state = files.archived_source(after("queue", "start", "fail for now"), ARCHIVED)

@@ -18,7 +18,7 @@ class Diary(MemoryBlobs):
         super().__init__()
         self.lines: list[str] = []
 
-    async def put_pack(self, key: str, data: bytes, *, content_type: str) -> None:
+    async def put_pack(self, key: str, data: bytes | bytearray, *, content_type: str) -> None:
         await asyncio.sleep(0)
         await super().put_pack(key, data, content_type=content_type)
         self.lines.append(f"put {len(data)}")
