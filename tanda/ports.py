@@ -72,8 +72,10 @@ class Log(Protocol):
         """The events of a subject filter in order, in chunks, up to ``through`` or the end as of now."""
         ...
 
-    def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
-        """Every event after a position, in order, for ever; waits where there is none yet.
+    def follow(
+        self, after: int, anchor: str | None = None, *, through: int | None = None
+    ) -> AsyncIterator[list[Recorded]]:
+        """Every event after a position in order, for ever or up to ``through``; waits for those to come.
 
         ``anchor`` is the id of the event at ``after``. Raises LogDamaged where it is not there any
         more, where the log has gone back, or where a position is missing.

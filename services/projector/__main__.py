@@ -17,6 +17,7 @@ import structlog
 import uvloop
 
 from services.projector.catalog import VIEWS
+from services.projector.parallel.processes import Processes
 from services.projector.projector import Projector
 from tanda import telemetry
 from tanda.adapters.nats import connect
@@ -63,7 +64,8 @@ async def _project(settings: Settings) -> None:
         waits_for_disk=False,  # rows and checkpoint go back together, and the log is read again from there
     )
     try:
-        await Projector(connection.log, ViewStore(pool), connection.signals, VIEWS, settings).run()
+        store, fill = ViewStore(pool), Processes(settings).fill
+        await Projector(connection.log, store, connection.signals, VIEWS, settings, fill).run()
     finally:
         pool.terminate()
         with suppress(TimeoutError):

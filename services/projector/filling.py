@@ -1,7 +1,7 @@
 """Filling shadows from the log: read once, folded as it comes, written while the next events are read."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from services.projector.reading import closing
@@ -51,6 +51,10 @@ class Building:
             await self.shadow.apply(folding.writes(), last.seq, last.id)
 
 
+#: What fills every shadow from the log up to where it is to go; returns the events read.
+Fill = Callable[[Log, Sequence[Building], Progress], Awaitable[int]]
+
+
 def silent(_: int) -> None:
     return None
 
@@ -62,11 +66,10 @@ async def build(log: Log, building: Sequence[Building], progress: Progress = sil
     """
     start = min((one.shadow.checkpoint for one in building), key=lambda checkpoint: checkpoint.seq)
     through = max(one.through for one in building)
-    if (end := await log.position()) < through:
-        raise LogDamaged(f"the log ends at {end}, but {through} had been seen")
+    await check_end(log, through)
     seq, read, folded = start.seq, 0, 0
     writing = _Writing()
-    async with closing(log.follow(start.seq, start.event_id)) as source:
+    async with closing(log.follow(start.seq, start.event_id, through=through)) as source:
         try:
             while seq < through:
                 events = await anext(source)
@@ -83,6 +86,12 @@ async def build(log: Log, building: Sequence[Building], progress: Progress = sil
         finally:
             await writing.stop()
     return read
+
+
+async def check_end(log: Log, through: int) -> None:
+    """LogDamaged where the log does not go as far: whoever follows it would wait for ever."""
+    if (end := await log.position()) < through:
+        raise LogDamaged(f"the log ends at {end}, but {through} had been seen")
 
 
 class _Writing:

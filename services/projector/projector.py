@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from services.projector.filling import Fill, build
 from services.projector.reading import Chunk, ReadAhead, read_ahead
 from services.projector.rebuild import rebuild_changed
 from services.projector.store import Store, live_schema
@@ -31,13 +32,15 @@ class Projector:
     """The process, without its signals and its exit code (``__main__``)."""
 
     def __init__(
-        self, log: Log, store: Store, signals: Signals, views: Mapping[str, View], settings: Settings
-    ) -> None:
+        self, log: Log, store: Store, signals: Signals, views: Mapping[str, View], settings: Settings,
+        fill: Fill = build,
+    ) -> None:  # fmt: skip
         self._log = log
         self._store = store
         self._signals = signals
         self._views = views
         self._settings = settings
+        self._fill = fill
         self._seen: dict[str, Checkpoint] = {}
         self._wait_s = 0.0
 
@@ -45,7 +48,7 @@ class Projector:
         """For ever; LogDamaged ends it, a server that is away does not."""
         while True:
             try:
-                await rebuild_changed(self._log, self._store, self._views)
+                await rebuild_changed(self._log, self._store, self._views, self._fill)
                 await self._load()
                 await self._follow()
             except Conflict as conflict:

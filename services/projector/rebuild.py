@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from services.projector.compare import At, Difference, differences
-from services.projector.filling import Building, Progress, at_once, build, silent
+from services.projector.filling import Building, Fill, Progress, at_once, build, silent
 from services.projector.store import Rows, Store, live_schema
 from services.projector.version import version_of
 from services.projector.views.view import View
@@ -45,7 +45,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, list[msgspec.Raw]] = {}
 
 
-async def rebuild_changed(log: Log, store: Store, views: Mapping[str, View]) -> None:
+async def rebuild_changed(log: Log, store: Store, views: Mapping[str, View], fill: Fill = build) -> None:
     """Builds the views that are not there or that another version of the code built."""
     changed: list[View] = []
     for name, view in views.items():
@@ -54,7 +54,7 @@ async def rebuild_changed(log: Log, store: Store, views: Mapping[str, View]) -> 
             changed.append(view)
     if changed:
         _log.info("building views from the log", views=[view.name for view in changed])
-        for one in await rebuild(log, store, changed, only_other_version=True):
+        for one in await rebuild(log, store, changed, only_other_version=True, fill=fill):
             _log.info("a view is built", view=one.view, seq=one.seq, events_per_s=round(one.events_per_s))
 
 
@@ -64,6 +64,7 @@ async def rebuild(
     views: Sequence[View],
     *,
     only_other_version: bool = False,
+    fill: Fill = build,
     progress: Progress = silent,
 ) -> list[Replayed]:
     """Builds views anew and swaps them in while the live projector goes on.
@@ -73,12 +74,12 @@ async def rebuild(
     """
     async with AsyncExitStack() as stack:
         building = [await _begin(stack, store, view) for view in views]
-        rate = await _build_near(log, store, building, progress)
+        rate = await _build_near(log, store, building, fill, progress)
         return [await _swap(log, one, rate, only_other_version=only_other_version) for one in building]
 
 
 async def verify(
-    log: Log, store: Store, views: Sequence[View], *, progress: Progress = silent
+    log: Log, store: Store, views: Sequence[View], *, fill: Fill = build, progress: Progress = silent
 ) -> list[Replayed]:
     """Compares each live view, as one moment's snapshot, with a replay through the same position."""
     async with AsyncExitStack() as stack:
@@ -91,7 +92,7 @@ async def verify(
             assert live is not None, "checked just now"
             snapshots.append(snapshot)
             building.append(await _begin(stack, store, view, live.seq, passing=True))
-        rate = await _timed_build(log, building, progress)
+        rate = await _timed(fill, log, building, progress)
         pairs = zip(building, snapshots, strict=True)
         return [await _verified(one, snapshot, rate) for one, snapshot in pairs]
 
@@ -104,12 +105,13 @@ async def as_of(
     *,
     rows_max: int,
     keep: bool = False,
+    fill: Fill = build,
     progress: Progress = silent,
 ) -> list[Replayed]:
     """The views as they were right after a position; ``keep`` leaves their schemas behind."""
     async with AsyncExitStack() as stack:
         building = [await _begin(stack, store, view, seq, passing=not keep) for view in views]
-        rate = await _timed_build(log, building, progress)
+        rate = await _timed(fill, log, building, progress)
         return [await _past(one, rate, rows_max, keep=keep) for one in building]
 
 
@@ -137,14 +139,16 @@ async def _begin(
     return Building(view, entered, through)
 
 
-async def _timed_build(log: Log, building: Sequence[Building], progress: Progress) -> float:
+async def _timed(fill: Fill, log: Log, building: Sequence[Building], progress: Progress) -> float:
     """Events per second."""
     began = time.perf_counter()
-    read = await build(log, building, progress)
+    read = await fill(log, building, progress)
     return read / (time.perf_counter() - began)
 
 
-async def _build_near(log: Log, store: Store, building: Sequence[Building], progress: Progress) -> float:
+async def _build_near(
+    log: Log, store: Store, building: Sequence[Building], fill: Fill, progress: Progress
+) -> float:
     """Builds until little is missing to where the live views are, which goes on growing."""
     rate = 0.0
     while True:
@@ -153,7 +157,7 @@ async def _build_near(log: Log, store: Store, building: Sequence[Building], prog
         lag = max(one.through - one.shadow.checkpoint.seq for one in building)
         if lag == 0 or (rate and lag <= LAG_EVENTS_MAX):
             return rate
-        rate = max(rate, await _timed_build(log, building, progress))
+        rate = max(rate, await _timed(fill, log, building, progress))
         await at_once(*(one.shadow.index() for one in building))
 
 

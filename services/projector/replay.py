@@ -18,7 +18,9 @@ import msgspec
 import uvloop
 
 from services.projector.catalog import VIEWS
+from services.projector.filling import Fill
 from services.projector.from_archive import BroughtBack, bring_back, forget_lost
+from services.projector.parallel.processes import Processes
 from services.projector.rebuild import Replayed, as_of, position_at, rebuild, verify
 from services.projector.views.view import View
 from tanda import telemetry
@@ -76,7 +78,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.from_archive:
             back = await bring_back(connection, pool, settings, force=arguments.force, progress=Meter())
             _say(back.sentences(), as_json=arguments.json)
-        found = await _replay(arguments, connection.log, ViewStore(pool))
+        found = await _replay(arguments, connection.log, ViewStore(pool), Processes(settings).fill)
         if back is not None:
             _say(await forget_lost(pool, back), as_json=arguments.json)
     finally:
@@ -87,15 +89,15 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     return 1 if arguments.verify and not all(one.identical for one in found) else 0
 
 
-async def _replay(arguments: argparse.Namespace, log: Log, store: ViewStore) -> list[Replayed]:
+async def _replay(arguments: argparse.Namespace, log: Log, store: ViewStore, fill: Fill) -> list[Replayed]:
     views: list[View] = [VIEWS[name] for name in arguments.views]
     if arguments.verify:
-        return await verify(log, store, views, progress=Meter())
+        return await verify(log, store, views, fill=fill, progress=Meter())
     if arguments.as_of is not None:
         seq = await _position(log, arguments.as_of)
         rows_max, keep = arguments.rows, arguments.keep
-        return await as_of(log, store, views, seq, rows_max=rows_max, keep=keep, progress=Meter())
-    return await rebuild(log, store, views, progress=Meter())
+        return await as_of(log, store, views, seq, rows_max=rows_max, keep=keep, fill=fill, progress=Meter())
+    return await rebuild(log, store, views, fill=fill, progress=Meter())
 
 
 async def _position(log: Log, moment: str) -> int:

@@ -52,6 +52,10 @@ class Shadow(Protocol):
         """Writes rows and moves the shadow's checkpoint to ``seq``."""
         ...
 
+    async def refresh(self) -> None:
+        """Takes the checkpoint from the rows: other processes have written them."""
+        ...
+
     async def index(self) -> None:
         """Makes the indexes that only readers need, once most rows are there; a second time does nothing."""
         ...

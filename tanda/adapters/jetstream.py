@@ -326,16 +326,18 @@ class JetStreamLog:
             raise Unavailable("nats", f"reading was refused ({status})")
         return answer.chunk, int(end.get("Nats-Num-Pending", 0))
 
-    def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
-        return self._following(to_recorded, after, anchor)
+    def follow(
+        self, after: int, anchor: str | None = None, *, through: int | None = None
+    ) -> AsyncIterator[list[Recorded]]:
+        return self._following(to_recorded, after, anchor, through)
 
     def watch(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Unread]]:
         return self._following(to_unread, after, anchor)
 
     async def _following(
-        self, reading: Reading[Positioned], after: int, anchor: str | None
+        self, reading: Reading[Positioned], after: int, anchor: str | None, through: int | None = None
     ) -> AsyncIterator[list[Positioned]]:
-        follower = Follower(self._client, STREAM, after, reading)
+        follower = Follower(self._client, STREAM, after, reading, through)
         await self._check_anchor(after, anchor)
         try:
             async for chunk in follower.chunks(self._check_anchor):

@@ -48,6 +48,8 @@ HEARTBEAT_S = 2
 STALL_S = 5.0
 INACTIVE_S = 30
 REOPEN_WAIT_S = 0.1
+#: Further than any log goes.
+_NO_END = 2**63
 _HEARTBEAT = "100"
 _LEFT = "Nats-Pending-Messages"
 #: JetStream's error code.
@@ -98,10 +100,13 @@ def to_unread(subject: str, seq: int, headers: bytes, data: bytes) -> Unread:
 
 
 class Follower(Generic[Positioned]):
-    """One reader of a stream from a position on, for ever."""
+    """One reader of a stream from a position on, for ever or up to another one."""
 
-    def __init__(self, client: EventClient, stream: str, after: int, reading: Reading[Positioned]) -> None:
+    def __init__(
+        self, client: EventClient, stream: str, after: int, reading: Reading[Positioned], through: int | None
+    ) -> None:
         self._reading = reading
+        self._through = _NO_END if through is None else through
         self._client = client
         self._stream = stream
         self._seq = after
@@ -118,11 +123,13 @@ class Follower(Generic[Positioned]):
         """Events in order. After a stall or a lost delivery the reader reopens at its position."""
         self._client.reconnected.append(self._on_reconnect)
         try:
-            while True:
+            while self._seq < self._through:
                 try:
                     await self._open()
                     async for chunk in self._chunks_of_one_consumer():
                         yield chunk
+                    if self._seq >= self._through:
+                        return
                 except (Unavailable, ApiError) as error:
                     if isinstance(error, ApiError) and error.code == _NO_STREAM:
                         raise LogDamaged("the log is gone from its server") from error
@@ -165,13 +172,20 @@ class Follower(Generic[Positioned]):
         body = {"stream_name": self._stream, "config": config}
         await api(self._client, f"CONSUMER.CREATE.{self._stream}.{self._consumer}", body)
         self._heard_at = time.monotonic()
-        for _ in range(PULLS):
-            await self._pull()
+        await self._pull()
 
     async def _pull(self) -> None:
-        self._requested += PULL_EVENTS
+        """Asks for more where half of what was asked for is here, and for nothing beyond the end."""
+        while self._requested <= PULL_EVENTS * (PULLS - 1) + PULL_EVENTS // 2:
+            events = min(PULL_EVENTS, self._through - self._seq - self._requested)
+            if events <= 0:
+                return
+            await self._ask(events)
+
+    async def _ask(self, events: int) -> None:
+        self._requested += events
         body = {
-            "batch": PULL_EVENTS,
+            "batch": events,
             "max_bytes": PULL_BYTES,
             "expires": PULL_EXPIRES_S * 10**9,
             "idle_heartbeat": HEARTBEAT_S * 10**9,
@@ -201,11 +215,10 @@ class Follower(Generic[Positioned]):
                 return
             self._wake.clear()
             chunk, sound = self._take()
-            while self._requested <= PULL_EVENTS * (PULLS - 1) + PULL_EVENTS // 2:
-                await self._pull()
+            await self._pull()
             if chunk:
                 yield chunk
-            if not sound:
+            if not sound or self._seq >= self._through:
                 return
             if self._arrived:
                 await asyncio.sleep(0)

@@ -197,6 +197,17 @@ async def test_following_sees_what_is_there_and_what_comes(log: Log, story: Stor
     assert (await followed(log, seq, 30, anchor))[0].seq == seq + 1
 
 
+async def test_a_follower_with_an_end_stops_there(log: Log, story: Story) -> None:
+    """At the end that it was given, wherever that is among what it asks for at once."""
+    before = await log.position()
+    await log.append([story.file(number) for number in range(900)])
+    await log.append([story.file(number) for number in range(900, 1_700)])
+    for length in (0, 1, 999, 1_000, 1_001, 1_600):
+        async with asyncio.timeout(DEADLINE_S):
+            seen = [one.seq async for chunk in log.follow(before, through=before + length) for one in chunk]
+        assert seen == list(range(before + 1, before + length + 1))
+
+
 async def test_a_watcher_knows_of_each_event_and_reads_which_it_likes(log: Log, story: Story) -> None:
     """Position, id and whose it is come without the event; read, it is what a follower gets."""
     before = await log.position()

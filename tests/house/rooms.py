@@ -197,6 +197,11 @@ ROOMS: dict[str, Room] = {
         ours=LANGUAGE | ADAPTERS | _words("tanda services.projector"),
         packages=_words("msgspec structlog uvloop"),
     ),
+    "services.projector.parallel.__main__": Room(
+        "Composition root of the processes of a replay.",
+        ours=LANGUAGE | ADAPTERS | _words("tanda services.projector"),
+        packages=_words("uvloop"),
+    ),
     "services.projector.from_archive": Room(
         "Composition root of `tanda replay --from-archive`: log, object store, queue and views at once.",
         ours=LANGUAGE | ADAPTERS | _words("tanda services.projector"),

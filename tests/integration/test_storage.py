@@ -328,9 +328,11 @@ async def test_a_restart_goes_on_from_its_snapshot(world: World) -> None:
     seen: list[int] = []
 
     class Watching(MemoryLog):
-        async def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[Any]:
+        async def follow(
+            self, after: int, anchor: str | None = None, *, through: int | None = None
+        ) -> AsyncIterator[Any]:
             seen.append(after)
-            async for chunk in world.log.follow(after, anchor):
+            async for chunk in world.log.follow(after, anchor, through=through):
                 yield chunk
 
         def __getattribute__(self, name: str) -> Any:

@@ -82,11 +82,13 @@ class MemoryLog:
         for start in range(0, len(found), READ_CHUNK):
             yield found[start : start + READ_CHUNK]
 
-    async def follow(self, after: int, anchor: str | None = None) -> AsyncIterator[list[Recorded]]:
+    async def follow(
+        self, after: int, anchor: str | None = None, *, through: int | None = None
+    ) -> AsyncIterator[list[Recorded]]:
         self._check_anchor(after, anchor)
-        while True:
+        while through is None or after < through:
             grown = self._grown
-            chunk = self._events[after : after + READ_CHUNK]
+            chunk = self._events[after : after + READ_CHUNK][: None if through is None else through - after]
             if chunk:
                 after = chunk[-1].seq
                 yield chunk

@@ -28,6 +28,20 @@ def live_schema(view: str) -> str:
     return f"view_{view}"
 
 
+async def write(connection: Connection, steps: Sequence[tuple[str, Step]]) -> None:
+    """Rows and positions of shadows, all or none; a crash loses them, and nothing waits for the disk here."""
+    try:
+        await _write(connection, steps)
+    except asyncpg.UniqueViolationError:
+        await _write(connection, steps, clear=True)
+
+
+async def _write(connection: Connection, steps: Sequence[tuple[str, Step]], *, clear: bool = False) -> None:
+    async with connection.transaction():
+        await connection.execute("set local synchronous_commit = off")
+        await commit(connection, steps, clear=clear)
+
+
 class SchemaShadow:
     """One schema and the connection that fills it; the connection's lock says that it is in use."""
 
@@ -68,16 +82,15 @@ class SchemaShadow:
         """Rows and position; a crash loses the shadow, so that nothing waits for the disk here."""
         step = Step(view=self._view, seen=self.checkpoint, seq=seq, event_id=event_id, writes=list(writes))
         with failures():
-            try:
-                await self._apply(step)
-            except asyncpg.UniqueViolationError:
-                await self._apply(step, clear=True)
+            await write(self._connection, [(self.schema, step)])
         self.checkpoint = Checkpoint(seq=seq, event_id=event_id, version=self.checkpoint.version)
 
-    async def _apply(self, step: Step, *, clear: bool = False) -> None:
-        async with self._connection.transaction():
-            await self._connection.execute("set local synchronous_commit = off")
-            await commit(self._connection, [(self.schema, step)], clear=clear)
+    async def refresh(self) -> None:
+        """Takes the checkpoint from the schema: other connections have written there."""
+        with failures():
+            found = await read_checkpoint(self._connection, self.schema)
+        assert found is not None, "nobody else drops what is locked"
+        self.checkpoint = found
 
     async def index(self) -> None:
         """Makes the indexes that only readers need; a second time does nothing."""

@@ -15,7 +15,7 @@ import structlog
 from tanda.adapters.postgres import Connection, borrowed, failures
 from tanda.adapters.sql import named
 from tanda.adapters.views.rows import SchemaRows, read_checkpoint
-from tanda.adapters.views.shadow import SchemaShadow, live_schema
+from tanda.adapters.views.shadow import SchemaShadow, live_schema, write
 from tanda.adapters.views.writes import commit
 from tanda.contracts.views import Checkpoint, Step
 from tanda.domain.errors import TandaError
@@ -78,6 +78,14 @@ class ViewStore:
             finally:
                 await one.close()
                 await one.unlock()
+
+    async def fill(self, steps: Sequence[tuple[str, Step]]) -> None:
+        """Writes into schemas of shadows that somebody else holds, all steps in one transaction or none.
+
+        Conflict where a checkpoint is elsewhere, or a shadow is not there any more.
+        """
+        async with borrowed(self._pool) as connection:
+            await write(connection, steps)
 
     async def drop(self, view: str) -> None:
         """Drops a live view that no log tells of any more; the next rebuild makes it from nothing."""
