@@ -5,7 +5,6 @@ archived, their results were never asked for); the services then start on them, 
 """
 
 import asyncio
-import json
 import os
 import signal
 import statistics
@@ -21,13 +20,14 @@ import httpx2
 import msgspec
 
 from bench.idle import cpu_s, family, pss_mb
+from bench.replayed import raw_copy_s, replayed
 from bench.stack import settings
 from tanda.adapters.nats import Connection, connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e
 from tanda.contracts import ids
 from tanda.contracts.codec import encode
-from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, new_event
+from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, new_event, told
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import batch_subject, file_subject
 from tanda.contracts.times import rfc3339
@@ -291,12 +291,21 @@ async def opened(blobs: Any) -> AsyncGenerator[Any]:
 
 
 async def replay(stack: Running) -> dict[str, float]:
-    """Microseconds of an event in all views, and in the whole command with its comparing."""
-    done = await asyncio.to_thread(stack.tanda, "replay", "--all", "--json", within_s=WAIT_S)
-    assert done.returncode == 0, done.stderr
-    views = json.loads(done.stdout.splitlines()[-1])
+    """Microseconds of an event in all views, beside a raw copy of their rows, and seconds of the whole
+    ``--verify`` for a million of them.
+    """
+    rate, _ = await asyncio.to_thread(replayed, stack)
+    _, verified_s = await asyncio.to_thread(replayed, stack, "--verify")
     connection = await connect(settings(stack), "bench")
-    events = await connection.log.position()
+    end = await connection.log.position()
+    events = 0
+    async for chunk in connection.log.follow(0, through=end):
+        events += sum(map(told, chunk))
     await connection.close()
-    say(f"replayed {events} events")
-    return {"replay_us_per_event": 1e6 / float(views[0]["events_per_s"])}
+    say(f"replayed {events} events at {end} positions, verified in {verified_s:.1f} s")
+    copied_s = await raw_copy_s(stack.facts()["postgres_dsn"])
+    return {
+        "replay_us_per_event": 1e6 / rate,
+        "copy_us_per_event": 1e6 * copied_s / events,
+        "verify_s_per_million": 1e6 * verified_s / events,
+    }
