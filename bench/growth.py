@@ -192,15 +192,18 @@ def completed(at_ms: int) -> e.FileCompleted:
 async def at_rest(stack: Running) -> None:
     """Views and folds have caught up and nobody works any more: measured by what all processes use."""
     while True:
-        before, begun = busy_s(stack), time.perf_counter()
+        before, begun = used_s(stack), time.perf_counter()
         await asyncio.sleep(QUIET_S)
-        if (busy_s(stack) - before) / (time.perf_counter() - begun) < 0.15:
+        # Of a process that has ended meanwhile nothing is known, of a new one all.
+        busy_s = sum(used - before.get(pid, 0.0) for pid, used in used_s(stack).items())
+        if busy_s / (time.perf_counter() - begun) < 0.15:
             return
         assert time.perf_counter() - begun < WAIT_S
 
 
-def busy_s(stack: Running) -> float:
-    return sum(cpu_s(pid) for name in (*SERVICES, *SERVERS) for pid in pids(stack, name))
+def used_s(stack: Running) -> dict[int, float]:
+    """CPU by process."""
+    return {pid: cpu_s(pid) for name in (*SERVICES, *SERVERS) for pid in pids(stack, name)}
 
 
 def pids(stack: Running, name: str) -> list[int]:
