@@ -1,7 +1,8 @@
 """The use cases that write to the log: create, open, add a file, seal, and the batch commands.
 
-The order is always the same: bytes durable, then the events, then the answer. A batch of many files is
-written in atomic chunks and exists only once its ``BatchSealed`` is there.
+The order is always the same: bytes durable, then the events, then the answer. Events may be sent
+before that, but for the one that commits them (``draft``). A batch of many files is written in atomic
+chunks and exists only once its ``BatchSealed`` is there.
 """
 
 import asyncio
