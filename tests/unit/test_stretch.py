@@ -36,8 +36,9 @@ async def test_a_stretch_denser_than_was_thought_comes_in_parts(monkeypatch: pyt
     assert sum(one.told for one in found) == sum(map(told, records))
 
 
-async def test_a_stretch_within_its_limit_is_one_part() -> None:
-    """Whatever is queued and completed within it is written once, and a file's row is whole."""
+async def test_a_stretch_within_its_limit_is_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many times it is read in: what is queued and completed within it is written once, whole."""
+    monkeypatch.setattr(streams, "READ_CHUNK", 3)
     log = await story(200)
     (part,) = await cut(log, 0, 200, 10_000)
     events = [one async for chunk in log.read(through=200) for one in chunk]
