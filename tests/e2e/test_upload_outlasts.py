@@ -24,10 +24,13 @@ def begin_upload(stack: Running, folder: Path) -> subprocess.Popen[str]:
 
 
 async def some_files(stack: Running) -> bool:
-    """An open batch has some of its files."""
-    with stack.client() as client:
-        (batch,) = list(client.batches(status="open")) or [None]
-        return bool(batch) and batch["counts"]["total"] >= 5
+    """An open batch has some of its files; a stack that has just begun may still be making its views."""
+    async with stack.http() as http:
+        response = await http.get("/v1/batches?status=open")
+    if response.status_code == 503:
+        return False
+    (batch,) = response.json()["data"] or [None]
+    return bool(batch) and batch["counts"]["total"] >= 5
 
 
 async def expect_one_whole_batch(stack: Running, folder: Path, out: str) -> None:
