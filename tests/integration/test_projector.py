@@ -406,4 +406,4 @@ async def test_many_changes_at_once_keep_every_character(store: ViewStore, odd: 
                 msgspec.json.decode(row)
                 for row in await rows.first(shadow.schema, VIEWS["files"].tables[0], 50)
             ]
-    assert {(row["batch_id"], row["file_id"]): row for row in found} == memory.rows["files"]
+    assert {(row["file_id"],): row for row in found} == memory.rows["files"]

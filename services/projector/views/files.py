@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.projector.views.latest import LatestRows, Shape
-from services.projector.views.rows import Key, clean
+from services.projector.views.rows import clean
 from services.projector.views.schema import ddl
 from services.projector.views.view import View
 from tanda.contracts import events as e
@@ -16,11 +16,13 @@ from tanda.contracts.views import Column, Table, Write
 
 FILES = Table(
     name="files",
-    key=("batch_id", "file_id"),
+    # A file's id is made from its batch's and nowhere twice. A key of one column is a smaller index, and no
+    # change of a row can be looked for among all those of its batch.
+    key=("file_id",),
     # In an order in which the most frequent changes are of columns that follow one another.
     columns={
-        "batch_id": Column("text"),
         "file_id": Column("text"),
+        "batch_id": Column("text"),
         "tenant": Column("text"),
         "index": Column("int"),
         "first_seq": Column("bigint"),
@@ -81,7 +83,7 @@ class Files(View):
     """``GET /v1/batches/{id}/files``."""
 
     name = "files"
-    version = 4
+    version = 5
     ddl = ddl("files")
     tables = (FILES,)
 
@@ -96,52 +98,53 @@ class _Folding:
     def add(self, events: Sequence[Recorded]) -> None:
         rows = self._rows
         for record in events:
-            event, batch_id = record.event, record.batch_id
+            event = record.event
             if isinstance(event, e.FilesQueued):
                 for file_id, one in event.files:
-                    key = (batch_id, file_id)
-                    rows.new(key, _queued(record, key, one))
+                    rows.new((file_id,), _queued(record, file_id, one))
             elif isinstance(event, e.FilesCompleted):
                 for file_id, one in event.files:
-                    rows.change((batch_id, file_id), *_completed(record, one))
+                    rows.change((file_id,), *_completed(record, one))
             elif (sources := _SOURCES.get(type(event))) is not None:
                 for file_id, source in sources(event).items():
-                    rows.change((batch_id, file_id), _ARCHIVED, (record.seq, "archived", _json(source)))
+                    rows.change((file_id,), _ARCHIVED, (record.seq, "archived", _json(source)))
             else:
-                _told(rows, record, (batch_id, record.file_id), event)
+                _told(rows, record, event)
 
     def writes(self) -> list[Write]:
         return self._rows.writes()
 
 
-def _told(rows: LatestRows, record: Recorded, key: Key, event: Any) -> None:
+def _told(rows: LatestRows, record: Recorded, event: Any) -> None:
     """What a record tells of one file; nothing where it is of none."""
-    kind = type(event)
+    kind, file_id = type(event), record.file_id
+    if file_id is None:
+        return
     if kind is e.FileQueued and event.previous is None:
-        rows.new(key, _queued(record, key, event))
+        rows.new((file_id,), _queued(record, file_id, event))
     elif (change := _CHANGES.get(kind)) is not None:
-        rows.change(key, *change(record, event))
+        rows.change((file_id,), *change(record, event))
     elif kind is e.FileRejected:
-        rows.new(key, _rejected(record, key, event))
+        rows.new((file_id,), _rejected(record, file_id, event))
 
 
-def _queued(record: Recorded, key: Key, event: e.FileQueued) -> list[Any]:
+def _queued(record: Recorded, file_id: str, event: e.FileQueued) -> list[Any]:
     """A new file's row, in the order of the table's columns."""
     name = clean(event.name)
     return [
-        *key, record.tenant, event.index, record.seq, name, name.casefold(), clean(event.content_type),
-        event.bytes, event.sha256, event.attempt, record.time, None, None, None, None,
-        clean(event.processor), None, None, None, None, False, None, None, None, "queued", record.seq,
-        "stored", _json(event.source),
+        file_id, record.batch_id, record.tenant, event.index, record.seq, name, name.casefold(),
+        clean(event.content_type), event.bytes, event.sha256, event.attempt, record.time,
+        None, None, None, None, clean(event.processor), None, None, None, None, False, None, None, None,
+        "queued", record.seq, "stored", _json(event.source),
     ]  # fmt: skip
 
 
-def _rejected(record: Recorded, key: Key, event: e.FileRejected) -> list[Any]:
+def _rejected(record: Recorded, file_id: str, event: e.FileRejected) -> list[Any]:
     """The row of a file that is never queued."""
     name = clean(event.name)
     return [
-        *key, record.tenant, event.index, record.seq, name, name.casefold(), clean(event.content_type),
-        event.bytes, event.sha256, 0, None, None, None, None, None,
+        file_id, record.batch_id, record.tenant, event.index, record.seq, name, name.casefold(),
+        clean(event.content_type), event.bytes, event.sha256, 0, None, None, None, None, None,
         None, None, None, None, None, False, _error(event.error, 0), record.time, None,
         "rejected", record.seq, None, None,
     ]  # fmt: skip
