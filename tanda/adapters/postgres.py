@@ -60,7 +60,7 @@ async def open_pool(
             "statement_timeout": str(round(statement_timeout_s * 1000)),
             # short statements over warm tables: compiling them costs more than it saves
             "jit": "off",
-            # rows are in memory, or on a disk that seeks in no time: by the default, which is for one that does
+            # rows are in memory, or on a disk that seeks in no time: by the default, made for one that does
             # not, all of a table of 20,000 rows was read for a thousand of them
             "random_page_cost": "1.1",
             "synchronous_commit": "on" if waits_for_disk else "off",

@@ -26,7 +26,9 @@ from tanda.results.fold import SEPARATOR, DocumentFile, DocumentFold
 
 #: Entries of one build that stay in memory; beyond it they are on disk.
 _SPOOL_BYTES = 8 * 1024**2
-#: The document is hashed and written in pieces of about this size; one that is smaller is in no file.
+#: A document that is not larger is in no file.
+_MEMORY_BYTES_MAX = 4 * 1024**2
+#: What is beyond is hashed and written in pieces of about this size.
 _PIECE_BYTES = 1024**2
 _TEMPORARY = "results-"
 
@@ -91,7 +93,7 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 
 class _Document:
-    """The document as it grows, its length and its digest; beyond one piece it is in a temporary file."""
+    """The document as it grows, its length and its digest; a large one is in a temporary file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -104,7 +106,7 @@ class _Document:
     async def write(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._gathered += len(piece)
-        if self._gathered >= _PIECE_BYTES:
+        if self._gathered >= (_MEMORY_BYTES_MAX if self._file is None else _PIECE_BYTES):
             await asyncio.to_thread(self._write, self._taken())
 
     async def finish(self) -> tuple[bytes | Path, str]:
