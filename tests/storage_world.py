@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -193,3 +193,23 @@ class Failing:
             raise Unavailable("s3", "no answer")
 
         return call
+
+
+class Outrun:
+    """A log that does not answer the first append, and before the second one somebody else writes."""
+
+    def __init__(self, inner: MemoryLog, deed: Callable[[], Awaitable[None]]) -> None:
+        self._inner = inner
+        self._deed = deed
+        self._appends = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def append(self, events: Any) -> list[int]:
+        self._appends += 1
+        if self._appends == 1:
+            raise Unavailable("nats", "no answer")
+        if self._appends == 2:
+            await self._deed()
+        return await self._inner.append(events)

@@ -205,6 +205,7 @@ class Storage:
         except Conflict as conflict:
             _log.debug("Another writer was first; deciding again.", batch=key[1], error=str(conflict))
             self._awaited[key] = conflict.expected_seq + 1
+            self._failures.pop(key, None)  # the log answers: the other writer's event is the news to wait for
             again_s = None
         except Unavailable as error:
             again_s = self._backoff_s(key)

@@ -17,7 +17,7 @@ from tanda.adapters.views.store import ViewStore
 from tanda.contracts import events as e
 from tanda.contracts import ids
 from tanda.contracts.envelope import Recorded, new_event, recorded
-from tanda.contracts.subjects import file_subject, group_token
+from tanda.contracts.subjects import batch_subject, file_subject, group_token
 from tanda.contracts.views import Checkpoint, Step
 from tanda.domain.groups import GROUP_FILES
 from tanda.settings import Settings
@@ -25,9 +25,11 @@ from tests.builders import ORIGIN, START_MS, blob
 from tests.integration.databases import own_database
 
 VIEW = VIEWS["files"]
+BATCHES = VIEWS["batches"]
 SMALL_BATCHES = 2_000
 FILES_OF_THE_LARGE = 40_000
 CHANGED_AT_ONCE = 1_000
+MANY_BATCHES = 5_000
 LARGE = ids.derived_id(ids.BATCH, START_MS, "large")
 COMPLETED = e.FileCompleted(
     attempt=1, processor="noop", processor_version="1", duration_ms=1, result_sha256="ab", result_bytes=2,
@@ -58,19 +60,37 @@ async def test_a_file_is_found_by_itself_also_after_many_small_batches(settings:
         assert await _indexes(pool, _statement("file"), None, LARGE, last) == {"files_pkey"}
         page = (None, LARGE, None, None, None, None, 51)
         assert await _indexes(pool, _statement("files"), *page) == {"files_in_order"}
+        for status in ("failed", "cancelled", "rejected"):
+            for tenant in ("acme", None):
+                few = (tenant, LARGE, status, None, None, None, 51)
+                assert await _indexes(pool, _statement("files"), *few) == {"files_stopped"}
 
 
-async def _indexes(pool: asyncpg.Pool, statement: str, *arguments: Any) -> set[str]:
-    """Those by which a statement finds rows of the view of files; an empty text where it reads all of it."""
+async def test_few_batches_that_ended_badly_are_found_among_many(settings: Settings) -> None:
+    """A page of a rare status reads neither all batches nor all of the tenant's."""
+    async with own_database(settings) as own, await open_pool(own, "test") as pool:
+        async with ViewStore(pool).shadow("batches", "v", BATCHES.ddl) as shadow:
+            await shadow.apply(BATCHES.fold(list(_batches())), MANY_BATCHES, "evt_1")
+            await shadow.swap(_nothing_missing)
+        await pool.execute("analyze view_batches.batches")
+        for status in ("completed_with_errors", "failed", "cancelled"):
+            page = ("acme", [status], None, None, None, None, None, None, 51)
+            for name in ("batches_newest", "batches_oldest"):
+                statement = f"with seen as (select 1) {named('views')[name]}"
+                assert await _indexes(pool, statement, *page, table="batches") == {"batches_ended_badly"}
+
+
+async def _indexes(pool: asyncpg.Pool, statement: str, *arguments: Any, table: str = "files") -> set[str]:
+    """Those by which a statement finds rows of a view; an empty text where it reads all of it."""
     text = await pool.fetchval(f"explain (format json) {statement}", *arguments)
-    return set(_of_files(msgspec.json.decode(text)[0]["Plan"]))
+    return set(_of(table, msgspec.json.decode(text)[0]["Plan"]))
 
 
-def _of_files(node: Mapping[str, Any]) -> Iterator[str]:
-    if node.get("Relation Name") == "files" and node["Node Type"] != "ModifyTable":
+def _of(table: str, node: Mapping[str, Any]) -> Iterator[str]:
+    if node.get("Relation Name") == table and node["Node Type"] != "ModifyTable":
         yield node.get("Index Name", "")
     for inner in node.get("Plans", ()):
-        yield from _of_files(inner)
+        yield from _of(table, inner)
 
 
 def _statement(name: str) -> str:
@@ -85,6 +105,17 @@ def _small_batches() -> Iterator[Recorded]:
     for number in range(SMALL_BATCHES):
         batch_id = ids.derived_id(ids.BATCH, START_MS, str(number))
         yield _told(batch_id, ids.indexed_file_id(batch_id, 0), _queued(0))
+
+
+def _batches() -> Iterator[Recorded]:
+    """Every one is under way, but for the last one, which is cancelled."""
+    for number in range(MANY_BATCHES):
+        subject = batch_subject("acme", ids.derived_id(ids.BATCH, START_MS + number, str(number)))
+        created = e.BatchCreated(name=f"{number}", processor="noop")
+        event = new_event(subject, created, expected_seq=0, time_ms=START_MS, origin=ORIGIN)
+        yield recorded(event, number + 1)
+    cancelled = new_event(subject, e.BatchCancelled(), expected_seq=1, time_ms=START_MS, origin=ORIGIN)
+    yield recorded(cancelled, MANY_BATCHES + 1)
 
 
 def _large_batch() -> Iterator[Recorded]:

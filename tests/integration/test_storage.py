@@ -20,6 +20,7 @@ from tanda.adapters.memory import MemoryLog
 from tanda.adapters.memory.blobs import MemoryBlobs
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
+from tanda.contracts import commands as c
 from tanda.contracts import events as e
 from tanda.domain.errors import LogDamaged, Unavailable
 from tanda.domain.settling import Settling
@@ -28,7 +29,7 @@ from tanda.ports import Blobs, BlobStat, Log
 from tanda.results import ResultsCache
 from tanda.settings import from_environment
 from tests.batch_story import BatchStory
-from tests.storage_world import Failing, Life, World, mixed, running_until_dead, sources
+from tests.storage_world import Failing, Life, Outrun, World, mixed, running_until_dead, sources
 
 
 @pytest.fixture(autouse=True)
@@ -235,6 +236,17 @@ async def test_servers_that_fail_lose_nothing(tmp_path: Path, monkeypatch: pytes
         world.check_sources()
         failures += blobs.failures + log.failures
     assert failures > 50
+
+
+async def test_another_writer_after_a_failure(world: World) -> None:
+    """A server was away, and then somebody else wrote first: the batch is taken up with that one's news."""
+    story = world.story()
+    log = Outrun(world.log, lambda: story.command(c.ChangeBatch(changed=["limit"], limit=2)))
+    async with world.running(world.storage(log=log)) as storage:
+        await mixed(story)
+        await world.settle(storage)
+        assert storage.unfinished == 0
+    await world.check_results(story, versions=1)
 
 
 class Meddling(MemoryBlobs):

@@ -34,6 +34,8 @@ FIELDS = frozenset(
 FILES = "files"
 FIELD_BYTES_MAX = 64 * 1024
 FIELDS_BYTES_MAX = 256 * 1024
+#: A tag may be a field each, and one without a byte costs memory too.
+FIELDS_MAX = 1_000
 #: Processors without a list of types: they take whatever comes.
 UNTYPED = frozenset({"noop", "http", "llm"})
 
@@ -103,6 +105,7 @@ class FormReader:
         self._small_max = min(settings.pack_file_bytes_max, settings.file_bytes_max)
         self._part: PartBegin | None = None
         self._value = bytearray()
+        self._fields = 0
         self._fields_bytes = 0
         self._incoming: Incoming | None = None
         #: Where a large file goes, once it has begun.
@@ -164,6 +167,9 @@ class FormReader:
             raise InvalidFields((name[:100], "there is no such field"))
         if name in self.form.fields and name != "tags":
             raise InvalidFields((name, "given more than once"))
+        self._fields += 1
+        if self._fields > FIELDS_MAX:
+            raise InvalidFields((name, f"given more than {FIELDS_MAX:,} times"))
 
     async def _data(self, data: bytes) -> None:
         """Bytes of a file or of a field."""

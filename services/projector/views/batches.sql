@@ -70,4 +70,7 @@ create index batches_by_time on batches (created_at, batch_id);
 create index batches_by_owner on batches (tenant, owner, created_at, batch_id) where owner is not null;
 create index batches_active on batches (tenant, created_at, batch_id)
     where status in ('open', 'queued', 'processing', 'paused');
+-- what a person looks for among many that went well, and what these never come into
+create index batches_ended_badly on batches (tenant, created_at, batch_id)
+    where status in ('completed_with_errors', 'failed', 'cancelled');
 create index batches_unarchived on batches (tenant) where unarchived;

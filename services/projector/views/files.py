@@ -83,7 +83,7 @@ class Files(View):
     """``GET /v1/batches/{id}/files``."""
 
     name = "files"
-    version = 5
+    version = 6
     ddl = ddl("files")
     tables = (FILES,)
 
@@ -144,7 +144,7 @@ def _rejected(record: Recorded, file_id: str, event: e.FileRejected) -> list[Any
     name = clean(event.name)
     return [
         file_id, record.batch_id, record.tenant, event.index, record.seq, name, name.casefold(),
-        clean(event.content_type), event.bytes, event.sha256, 0, None, None, None, None, None,
+        clean(event.content_type), event.bytes, event.sha256, 0, None, None, None, record.seq, None,
         None, None, None, None, None, False, _error(event.error, 0), record.time, None,
         "rejected", record.seq, None, None,
     ]  # fmt: skip

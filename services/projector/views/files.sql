@@ -31,7 +31,7 @@ create table files (
     -- the position since which it is for a person to look at; indexed, which seq is not: an update that touches
     -- no indexed column writes no index
     quarantined_seq bigint,
-    -- the position at which it failed or was cancelled: where its source stays
+    -- the position at which it failed, was cancelled or rejected: where its source stays, if it has one
     stopped_seq bigint,
     -- the outside provider that was called, and what it used as JSON
     provider text,
@@ -50,5 +50,5 @@ alter table files set (fillfactor = 45);
 create index files_in_order on files (batch_id, index, first_seq);
 -- none has a column that the outcome or the archiving of a file changes that went well: each such update would
 -- write every index
-create index files_stopped on files (tenant) where stopped_seq is not null;
+create index files_stopped on files (tenant, batch_id, index, first_seq) where stopped_seq is not null;
 create index files_in_quarantine on files (tenant, quarantined_seq) where quarantined_seq is not null;

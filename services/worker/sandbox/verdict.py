@@ -28,6 +28,8 @@ _MEMORY_SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS
 _NAME_CHARACTERS_MAX = 255
 _MESSAGE_CHARACTERS_MAX = 1_000
 _WARNINGS_MAX = 1_000
+#: Of all warnings as JSON: an event has 256 kB, and a result of 64 kB may be in it too.
+_WARNINGS_BYTES_MAX = 64 * 1024
 
 
 async def read_answer(call: Call, limits: Limits) -> Outcome:
@@ -134,8 +136,20 @@ def _result(answer: Given) -> Outcome:
         return _violation("The processor's result is not JSON.")
     if not all(_is_named(artifact) for artifact in answer.artifacts):
         return _violation("An artifact's name or type is empty, too long or not one line of text.")
-    warnings = [warning[:_MESSAGE_CHARACTERS_MAX] for warning in answer.warnings[:_WARNINGS_MAX]]
-    return Result(data=data, artifacts=answer.artifacts, warnings=warnings)
+    return Result(data=data, artifacts=answer.artifacts, warnings=_fitting(answer.warnings))
+
+
+def _fitting(warnings: list[str]) -> list[str]:
+    """As many of them, none too long, as the file's event has room for."""
+    fitting: list[str] = []
+    left = _WARNINGS_BYTES_MAX
+    for warning in warnings[:_WARNINGS_MAX]:
+        short = warning[:_MESSAGE_CHARACTERS_MAX]
+        left -= len(msgspec.json.encode(short)) + len(",")
+        if left < 0:
+            break
+        fitting.append(short)
+    return fitting
 
 
 def _is_named(artifact: Artifact) -> bool:

@@ -59,8 +59,10 @@ select *, exists (
 from seen left join (
     select * from view_files.files
     where batch_id = $2
-        and ($1::text is null or tenant = $1)
+        and tenant = coalesce($1, (select tenant from view_batches.batches where batch_id = $2))
         and ($3::text is null or status = $3)
+        -- what these statuses say already: by it they are found among many others
+        and (coalesce($3, '') not in ('failed', 'cancelled', 'rejected') or stopped_seq is not null)
         and ($4::text is null or position($4 in search) > 0)
         and ($5::int is null or (index, first_seq) > ($5, $6::bigint))
     order by index, first_seq

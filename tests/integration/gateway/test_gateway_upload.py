@@ -139,6 +139,7 @@ HEAD = (
         ({"processor": "nope"}, ONE, 422, "invalid_fields"),
         ({"start_at": "mañana"}, ONE, 422, "invalid_fields"),
         ({"options": '{"a": "%s"}' % ("x" * 9_000)}, ONE, 422, "invalid_fields"),
+        ({"tags": [""] * 1_001}, ONE, 422, "invalid_fields"),
         ({"metadata": "x" * 70_000}, ONE, 413, "field_too_large"),
         ({}, parts(("a.xml", xml()), ("big.xml", b"<a>" * 20_000)), 413, "file_too_large"),
         ({}, parts(*[("a.xml", b"<a/>" * 10_000) for _ in range(11)]), 413, "upload_too_large"),
@@ -147,7 +148,7 @@ HEAD = (
     ],
 )
 async def test_a_refused_upload_leaves_nothing(
-    stand: Stand, http: httpx2.AsyncClient, fields: dict[str, str], files: Any, status: int, code: str
+    stand: Stand, http: httpx2.AsyncClient, fields: dict[str, Any], files: Any, status: int, code: str
 ) -> None:
     """A problem with its code, and neither event nor object nor spool file."""
     content: dict[str, Any] = {"data": fields, "files": files}

@@ -211,6 +211,7 @@ ENDS: dict[str, Callable[[], Any]] = {
     "allocate": lambda: len(bytearray(1024 * _MiB)),
     "allocate_slowly": lambda: [bytearray(_MiB) for _ in range(4096)],
     "huge_result": lambda: Result(data="x" * (3 * _MiB)),
+    "many_warnings": lambda: Result(data=1, warnings=["ñ" * 2_000] * 2_000),
     "many_artifacts": lambda: Result(data=1, artifacts=[Artifact(name="a", content_type="b", data=b"")] * 17),
     "huge_artifact": lambda: Result(
         data=1, artifacts=[Artifact(name="a", content_type="b", data=bytes(3 * _MiB))]

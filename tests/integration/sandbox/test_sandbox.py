@@ -161,6 +161,14 @@ async def test_a_result_comes_back_whole(sandbox: Sandbox, source: SourceFile) -
     assert outcome == Result(data={"ok": [1, "é", None, 1.5]}, warnings=["page 2 is empty"])
 
 
+async def test_warnings_are_as_many_as_an_event_has_room_for(sandbox: Sandbox, source: SourceFile) -> None:
+    """The log would refuse the outcome of a file of which there is too much to say."""
+    outcome = await ends(sandbox, source, "many_warnings")
+    assert isinstance(outcome, Result)
+    assert set(outcome.warnings) == {"ñ" * 1_000}
+    assert 60 * 1024 < len(encode(outcome.warnings)) <= 64 * 1024 + len("[]")
+
+
 async def test_an_artifact_comes_back_whole(sandbox: Sandbox, source: SourceFile) -> None:
     """Also one that is larger than a socket's buffer."""
     outcome = await ends(sandbox, source, "artifact")
