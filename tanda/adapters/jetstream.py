@@ -44,9 +44,9 @@ DUPLICATE_WINDOW_S = 600
 SINGLES_MAX = 8
 #: Group commits that may be under way at once; by itself JetStream allows 50 open batches.
 GROUPS_IN_FLIGHT_MAX = 4
-#: Batches sent ahead of their commit, and how long JetStream waits for that before it forgets them.
+#: Batches sent ahead of their commit, and how long our servers wait for that before they forget them.
 STAGED_MAX = 8
-STAGED_S = 10.0
+STAGED_S = 30.0
 READ_CHUNK = 1_000
 READ_BYTES = 8 * 1024**2
 
