@@ -42,11 +42,11 @@ EVENT_BYTES_MAX = 256 * 1024
 DUPLICATE_WINDOW_S = 600
 #: Up to here single publishes are cheaper than an atomic batch (16 in one batch cost 6.8 ms).
 SINGLES_MAX = 8
-#: Group commits that may be under way at once; JetStream allows 50 open batches.
+#: Group commits that may be under way at once; by itself JetStream allows 50 open batches.
 GROUPS_IN_FLIGHT_MAX = 4
-#: Batches sent ahead of their commit, and how long JetStream waits for that before it forgets them.
+#: Batches sent ahead of their commit, and how long our servers wait for that before they forget them.
 STAGED_MAX = 8
-STAGED_S = 10.0
+STAGED_S = 30.0
 READ_CHUNK = 1_000
 READ_BYTES = 8 * 1024**2
 
@@ -114,7 +114,7 @@ class JetStreamLog:
         if len(events) == 1:
             return [await self._enqueue(events[0])]
         sent = [staged] if self._staged.pop(staged, None) is not None else []  # for the first try only
-        return await self._settled(events, lambda: self._publish_atomic(events, sent.pop() if sent else ""))
+        return await self._settled(events, lambda: self._publish_whole(events, sent.pop() if sent else ""))
 
     async def stage(self, events: Sequence[NewEvent]) -> str:
         now = asyncio.get_running_loop().time()
@@ -176,7 +176,8 @@ class JetStreamLog:
             try:
                 seqs = await retry(lambda: self._publish_atomic(events), self._settings.patience_s)
             except Exception as error:
-                # Whatever it was, each event's own publish tells its writer.
+                # Whatever it was, each event's own publish tells its writer. One by one they also go
+                # where as many batches are open as the server keeps, which may be so until its timeout.
                 _log.debug("a group commit was refused, going one by one", error=str(error))
             else:
                 for (_, future), seq in zip(group, seqs, strict=True):
@@ -244,18 +245,22 @@ class JetStreamLog:
         last = answer["seq"]
         return list(range(last - len(events) + 1, last + 1))
 
+    async def _publish_whole(self, events: Sequence[NewEvent], staged: str = "") -> list[int]:
+        """The same for events that belong together: one that the server has not got whole may be repeated."""
+        try:
+            return await self._publish_atomic(events, staged)
+        except ApiError as error:
+            if error.code in _INCOMPLETE:
+                raise Unavailable("nats", str(error)) from error
+            raise
+
     async def _request(self, event: NewEvent, headers: dict[str, str]) -> dict[str, Any]:
         message = await request(
             self._client, event.subject, event.data, headers=headers,
             timeout_s=self._settings.append_timeout_s,
         )  # fmt: skip
         answer = msgspec.json.decode(message.data) if message.data else {}
-        try:
-            check_error(answer)
-        except ApiError as error:
-            if error.code in _INCOMPLETE:
-                raise Unavailable("nats", str(error)) from error
-            raise
+        check_error(answer)
         if "seq" not in answer:
             raise Unavailable("nats", "the answer to a publish names no position")
         return answer

@@ -293,9 +293,11 @@ async def retry(call: Callable[[], Awaitable[T]], patience_s: float) -> T:
         try:
             return await call()
         except Unavailable:
-            if loop.time() + wait_s > deadline:
+            left_s = deadline - loop.time()
+            if left_s <= 0:
                 raise
-            await asyncio.sleep(wait_s)
+            # To the end, and not to the last wait that fits: who calls this must not find patience left.
+            await asyncio.sleep(min(wait_s, left_s))
             wait_s = min(wait_s * 2, 1.0)
 
 

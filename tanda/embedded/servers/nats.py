@@ -27,6 +27,9 @@ EVENTS_BYTES_VARIABLE = "TANDA_EVENTS_BYTES_MAX"
 #: is 1,000.
 ATOMIC_MESSAGES_MAX = 20_000
 ATOMIC_IDLE_S = 30
+#: Open at once. A gateway that dies leaves up to eight for that long, and with the server's own 50 seven of
+#: them kept all others from writing.
+ATOMIC_OPEN_MAX = 500
 HEALTH_TIMEOUT_S = 2.0
 #: With this much free a server that met the end of the disk is worth a restart.
 ROOM_BYTES_MIN = 256 * 1024**2
@@ -45,7 +48,7 @@ jetstream {{
   max_memory_store: 256MB
   max_file_store: {store_bytes_max}
   limits {{
-    batch {{ max_msgs: {atomic_max}, timeout: {atomic_idle_s}s }}
+    batch {{ max_msgs: {atomic_max}, timeout: {atomic_idle_s}s, max_inflight_per_stream: {atomic_open_max} }}
     # -1 is without end; unset means 1,000 on a stream.
     default_max_consumers: -1
   }}
@@ -85,6 +88,7 @@ class Nats(Server):
             store_bytes_max=self.store_bytes_max,
             atomic_max=ATOMIC_MESSAGES_MAX,
             atomic_idle_s=ATOMIC_IDLE_S,
+            atomic_open_max=ATOMIC_OPEN_MAX,
         )
 
     async def ready(self) -> bool:
