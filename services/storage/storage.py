@@ -205,8 +205,8 @@ class Storage:
         except Conflict as conflict:
             _log.debug("Another writer was first; deciding again.", batch=key[1], error=str(conflict))
             self._awaited[key] = conflict.expected_seq + 1
-            self._failures.pop(key, None)  # the log answers: the other writer's event is the news to wait for
-            again_s = None
+            # While a further try was due, news was passed over: it may have been the other writer's event.
+            again_s = 0.0 if self._failures.pop(key, 0) else None
         except Unavailable as error:
             again_s = self._backoff_s(key)
             _log.warning("A server does not answer; the batch is tried again.",
