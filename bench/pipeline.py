@@ -15,7 +15,7 @@ from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
 from tanda.contracts import events as e
 from tanda.contracts import ids
-from tanda.contracts.envelope import NewEvent, Origin, new_event
+from tanda.contracts.envelope import FOLLOWS, NewEvent, Origin, new_event
 from tanda.contracts.results import BlobRef
 from tanda.contracts.subjects import LIVE_PREFIX, batch_subject, file_subject
 from tanda.domain.groups import together
@@ -68,6 +68,28 @@ def accepted_files(tenant: str, batch_id: str, files: int, now_ms: int) -> list[
     """The first events of a batch's files as the gateway writes them."""
     firsts = [(ids.indexed_file_id(batch_id, n), first_event(tenant, batch_id, n)) for n in range(files)]
     return [told(tenant, batch_id, one, now_ms) for one in together(firsts)]
+
+
+async def hold(log: Log, tenant: str, batch_id: str, now_ms: int) -> None:
+    """An open batch that is paused: nobody works on files that are told of it."""
+    subject = batch_subject(tenant, batch_id)
+    events = (e.BatchCreated(name="held"), e.BatchPaused())
+    await log.append(
+        [
+            new_event(subject, event, expected_seq=FOLLOWS if place else 0, time_ms=now_ms, origin=ORIGIN)
+            for place, event in enumerate(events)
+        ]
+    )
+
+
+async def let_go(log: Log, tenant: str, batch_id: str) -> None:
+    """Cancels such a batch: it has been of use."""
+    subject = batch_subject(tenant, batch_id)
+    last = await log.last(subject)
+    assert last is not None
+    now_ms = time.time_ns() // 1_000_000
+    cancelled = new_event(subject, e.BatchCancelled(), expected_seq=last.seq, time_ms=now_ms, origin=ORIGIN)
+    await log.append([cancelled])
 
 
 async def append(log: Log, events: Sequence[NewEvent]) -> None:
@@ -150,8 +172,12 @@ async def bare_log(stack: Running, files: int, *, events_per_file: int = EVENTS_
         for batch_id in batches
         for start in range(0, files, CHUNK)
     ]
+    for batch_id in batches:
+        await hold(connection.log, tenant, batch_id, now_ms)
     begun = time.perf_counter()
     await asyncio.gather(*(connection.log.append(chunk) for chunk in chunks))
     taken = time.perf_counter() - begun
+    for batch_id in batches:
+        await let_go(connection.log, tenant, batch_id)
     await connection.close()
     return files / taken

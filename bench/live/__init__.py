@@ -7,7 +7,7 @@ from secrets import token_hex
 
 import httpx2
 
-from bench.pipeline import queued
+from bench.pipeline import hold, let_go, queued
 from bench.stack import idle, settings
 from tanda.adapters.nats import connect
 from tanda.contracts import ids
@@ -45,6 +45,7 @@ async def run(stack: Running, files: int) -> dict[str, float]:
                 if len(heard_sse) == EVENTS:
                     return
 
+    await hold(connection.log, tenant, batch_id, now_ms)
     await stack.until(lambda: idle(stack, connection), 120)
     listening = [asyncio.create_task(raw()), asyncio.create_task(sse())]
     await ready.wait()
@@ -54,6 +55,7 @@ async def run(stack: Running, files: int) -> dict[str, float]:
         appended[seq] = begun
     await asyncio.wait_for(listening[1], 30)
     listening[0].cancel()
+    await let_go(connection.log, tenant, batch_id)
     await connection.close()
     ours = sorted((heard_sse[seq] - at) * 1000 for seq, at in appended.items())
     limit = sorted((heard_raw[seq] - at) * 1000 for seq, at in appended.items())

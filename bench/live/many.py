@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from bench.control import seal
 from bench.idle import cpu_s, pss_mb
-from bench.pipeline import queued
+from bench.pipeline import hold, let_go, queued
 from bench.stack import idle, settings
 from tanda.adapters.nats import Connection, connect
 from tanda.contracts import ids
@@ -71,13 +71,16 @@ async def run(stack: Running, files: int, clients: int = CLIENTS) -> dict[str, f
     alone = await list_p99_ms(stack, connection, f"alone{token_hex(3)}")
     await stack.until(lambda: idle(stack, connection), 120)
     tenant = f"crowd{token_hex(3)}"
+    now_ms = time.time_ns() // 1_000_000
+    batch_id = ids.derived_id(ids.BATCH, now_ms, tenant)
+    await hold(connection.log, tenant, batch_id, now_ms)
+    await stack.until(lambda: idle(stack, connection), 120)
     gateway = stack.facts()["pids"]["gateway"][0]
     before = pss_mb(gateway)
     async with beside(stack, "bench.live.crowd", tenant, str(clients)) as listening:
         kb = 1024 * (pss_mb(gateway) - before) / clients
         begun = cpu_s(gateway)
         appended: list[float] = []
-        batch_id = ids.derived_id(ids.BATCH, time.time_ns() // 1_000_000, tenant)
         for index in range(EVENTS):
             appended.append(time.perf_counter())
             await connection.log.append([queued(tenant, batch_id, index, time.time_ns() // 1_000_000)])
@@ -85,6 +88,8 @@ async def run(stack: Running, files: int, clients: int = CLIENTS) -> dict[str, f
         cpu_us = 1e6 * (cpu_s(gateway) - begun) / EVENTS / clients
         seen = await stack.until(lambda: all_told(listening), 60)
         taken = sorted(1000 * (at - sent) for at, sent in zip(seen["last"], appended, strict=True))
+        await let_go(connection.log, tenant, batch_id)
+        await stack.until(lambda: idle(stack, connection), 120)
         under = await list_p99_ms(stack, connection, tenant)
         after = await listening.report()
         await stack.until(lambda: idle(stack, connection), 300)
