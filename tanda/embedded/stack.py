@@ -18,8 +18,8 @@ from tanda.embedded.servers import Servers, start_all, stop_all
 from tanda.embedded.servers.account import NoPlace
 from tanda.embedded.servers.binaries import BinaryMissing
 from tanda.embedded.servers.http import request
-from tanda.embedded.servers.nats import EVENTS_BYTES_VARIABLE, Nats
-from tanda.embedded.servers.server import ServerFailed
+from tanda.embedded.servers.nats import EVENTS_BYTES_VARIABLE
+from tanda.embedded.servers.server import Server, ServerFailed
 from tanda.embedded.supervise import Child, LogDamaged, keep
 
 PORT = 8420
@@ -175,8 +175,7 @@ class Stack:
     def _watch(self) -> None:
         self._tasks.append(asyncio.create_task(self._bound_logs()))
         for server in self.servers:
-            if isinstance(server, Nats):
-                self._tasks.append(asyncio.create_task(watch_health(server)))
+            self._tasks.append(asyncio.create_task(watch_health(server)))
 
     async def _bound_logs(self) -> None:
         while True:
@@ -223,16 +222,16 @@ class Stack:
         runfile.remove(self.folder.path)
 
 
-async def watch_health(nats: Nats) -> None:
+async def watch_health(server: Server) -> None:
     """Ends a server that complains several times in a row and can be cured; its keeper starts it again."""
     complaints = 0
     while True:
         await asyncio.sleep(HEALTH_POLL_S)
-        complaint = await nats.complaint() if nats.settled and nats.pids else ""
-        complaints = complaints + 1 if complaint and nats.curable(complaint) else 0
+        complaint = await server.complaint() if server.settled and server.pids else ""
+        complaints = complaints + 1 if complaint and server.curable(complaint) else 0
         if complaints >= HEALTH_COMPLAINTS:
-            say(f"nats is not well and is restarted: {complaint}")
-            await nats.stop()
+            say(f"{server.name} is not well and is restarted: {complaint}")
+            await server.stop()
             complaints = 0
 
 

@@ -8,7 +8,7 @@ from tanda.embedded.folder import LOOPBACK, write_private
 from tanda.embedded.process import spawn
 from tanda.embedded.servers.binaries import program
 from tanda.embedded.servers.http import request
-from tanda.embedded.servers.server import Server
+from tanda.embedded.servers.server import ROOM_BYTES_MIN, Server
 
 USER = "tanda"
 
@@ -31,8 +31,6 @@ ATOMIC_IDLE_S = 30
 #: them kept all others from writing.
 ATOMIC_OPEN_MAX = 500
 HEALTH_TIMEOUT_S = 2.0
-#: With this much free a server that met the end of the disk is worth a restart.
-ROOM_BYTES_MIN = 256 * 1024**2
 
 _CONFIG = """\
 # Written at every start: change nothing here.
@@ -104,7 +102,7 @@ class Nats(Server):
         return body.decode("utf-8", "replace") if status else "no answer"
 
     def curable(self, complaint: str) -> bool:
-        """Whether a restart helps; on a disk that is still full it would only stop the readers as well."""
+        """On a disk that is still full a restart would only stop the readers as well."""
         free = shutil.disk_usage(self.folder.path).free
         return "no space left" not in complaint or free > ROOM_BYTES_MIN
 

@@ -4,14 +4,18 @@ Its acknowledged PUTs are not durable: whoever needs that calls ``syncfs`` on ``
 """
 
 import json
+import os
+import re
+import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tanda.embedded.folder import LOOPBACK, write_private
+from tanda.embedded.folder import LOOPBACK, Folder, write_private
 from tanda.embedded.process import spawn
 from tanda.embedded.servers.binaries import program
 from tanda.embedded.servers.http import request
-from tanda.embedded.servers.server import Server
+from tanda.embedded.servers.server import ROOM_BYTES_MIN, Server
 from tanda.embedded.servers.sigv4 import signed_headers
 
 BUCKET = "tanda"
@@ -49,6 +53,12 @@ _FLAGS = (
 #: Go's soft limit: without it memory grew to 0.9 GB under load, with it to 367 MB.
 GO_MEMORY = "500MiB"
 
+#: What it says when the disk was full while it wrote down names. Until they are opened anew it refuses to
+#: write any more there, however much room there is again; everything else of it goes on.
+_STUCK = re.compile(rb"filerldb2/\S+: no space left on device")
+#: Of its log, looked at in one go.
+_LOG_BYTES_MAX = 1024**2
+
 #: Maintenance for clusters, on by default. On one disk it could only harm: vacuum is all we need. The script
 #: would also end uploads in parts after a day, which the gateway does when nobody can be at them any more.
 _JOBS_OFF = ("erasure_coding", "ec_balance", "volume_balance", "iceberg_maintenance", "admin_script",
@@ -83,10 +93,18 @@ class S3(Server):
     #: Usually 2 s, sometimes never.
     stop_s = 8.0
 
+    def __init__(self, folder: Folder) -> None:
+        super().__init__(folder)
+        self._is_stuck = False
+        #: How far its log has been looked through.
+        self._read_to = 0
+
     async def spawn(self) -> None:
         self.ports = self.ports if self.process else self._ports()
         self._prepare()
         self.fresh_log()
+        self._is_stuck = False
+        self._read_to = self.log.stat().st_size if self.log.exists() else 0
         argv = [
             str(program("weed", "TANDA_WEED_BIN")),
             "-logtostderr",
@@ -146,6 +164,26 @@ class S3(Server):
     async def ready(self) -> bool:
         """Puts and takes away again a little object."""
         return await self._probe("PUT", b"ready") == 200 and await self._probe("DELETE", b"") in (200, 204)
+
+    async def complaint(self) -> str:
+        """Its log tells: what it says of itself, and a look at one object, may be good all the same."""
+        self._is_stuck = self._is_stuck or _STUCK.search(self._log_news()) is not None
+        return "it writes no names any more since its disk was full" if self._is_stuck else ""
+
+    def curable(self, complaint: str) -> bool:
+        """On a disk that is still full it would not start again."""
+        del complaint
+        return shutil.disk_usage(self.sync_dir).free > ROOM_BYTES_MIN
+
+    def _log_news(self) -> bytes:
+        """What its log has got since the last time, or the end of that."""
+        with suppress(FileNotFoundError), self.log.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            start = self._read_to if self._read_to <= end else 0  # it begins anew where it was too long
+            log.seek(max(start, end - _LOG_BYTES_MAX))
+            self._read_to = end
+            return log.read(_LOG_BYTES_MAX)
+        return b""
 
     async def _probe(self, method: str, body: bytes) -> int:
         path = f"/{BUCKET}/{PROBE_KEY}"

@@ -13,6 +13,8 @@ from tanda.embedded.process import MARK, Process
 POLL_S = 0.05
 #: Of a server that did not start, the last lines of its log are shown.
 LOG_LINES_SHOWN = 5
+#: With this much free a server that met the end of the disk is worth a restart.
+ROOM_BYTES_MIN = 256 * 1024**2
 
 
 class ServerFailed(Exception):
@@ -56,6 +58,15 @@ class Server(abc.ABC):
     @abc.abstractmethod
     async def ready(self) -> bool:
         """Whether it does its work now: one quick try."""
+
+    async def complaint(self) -> str:
+        """What is wrong with it though it runs, else nothing."""
+        return ""
+
+    def curable(self, complaint: str) -> bool:
+        """Whether a restart helps."""
+        del complaint
+        return True
 
     async def start(self) -> None:
         """Spawns and waits until it does its work; ServerFailed otherwise, and nothing is left running."""
