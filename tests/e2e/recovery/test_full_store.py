@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.world import ChaosStack, chaos_stack
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 #: So small that the store still has room for some of them, and then none for their names.
 BYTES = b"small"
