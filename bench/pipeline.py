@@ -10,6 +10,7 @@ from secrets import token_hex
 
 from nats.aio.subscription import Subscription
 
+from bench.single import get
 from bench.stack import come_to_rest, settings
 from tanda.adapters.nats import connect
 from tanda.adapters.s3 import S3Blobs
@@ -119,7 +120,7 @@ async def through_the_pipeline(stack: Running, files: int, *, accepted: bool = F
     batch_id = ids.derived_id(ids.BATCH, now_ms, tenant)
     await store_source(stack, tenant, batch_id)
     subject = batch_subject(tenant, batch_id)
-    told = await connection.client.subscribe(f"{LIVE_PREFIX}{subject}")
+    heard = await connection.client.subscribe(f"{LIVE_PREFIX}{subject}")
     created = new_event(subject, e.BatchCreated(name="bench"), expected_seq=0, time_ms=now_ms, origin=ORIGIN)
     (seq,) = await connection.log.append([created])
     begun_accepting = time.perf_counter()
@@ -127,33 +128,27 @@ async def through_the_pipeline(stack: Running, files: int, *, accepted: bool = F
     sealed = e.BatchSealed(total=files, bytes=files * 1024)
     begun = time.perf_counter()
     await connection.log.append([new_event(subject, sealed, expected_seq=seq, time_ms=now_ms, origin=ORIGIN)])
-    await completed(told)
-    await shown(stack, tenant, batch_id)
+    await completed(heard)
+    await shown(stack, batch_id)
     taken = time.perf_counter() - (begun_accepting if accepted else begun)
     await connection.close()
     return files / taken
 
 
-async def completed(told: Subscription) -> None:
-    """Waits until the log tells that a batch is complete; ``told`` is a subscription to its events."""
+async def completed(heard: Subscription) -> None:
+    """Waits until the log tells that a batch is complete; ``heard`` is a subscription to its events."""
     async with asyncio.timeout(PATIENCE_S):
-        async for message in told.messages:
+        async for message in heard.messages:
             if (message.headers or {}).get("ce-type") == e.TYPE_NAMES[e.BatchCompleted]:
                 return
 
 
-async def shown(stack: Running, tenant: str, batch_id: str) -> None:
+async def shown(stack: Running, batch_id: str) -> None:
     """Waits until the API shows a batch as complete; the standard library's client costs the stack least."""
-    address = stack.url.removeprefix("http://")
-    client = http.client.HTTPConnection(address, timeout=PATIENCE_S)
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        client.request("GET", f"/v1/batches/{batch_id}", headers={"Tanda-Tenant": tenant})
-        batch = json.loads(client.getresponse().read())
-        if batch["completed_at"] and batch["results"]["ready"]:
-            break
-        assert time.monotonic() < deadline, f"{batch_id} is not shown as complete"
-        await asyncio.sleep(POLL_S)
+    client = http.client.HTTPConnection(stack.url.removeprefix("http://"))
+    async with asyncio.timeout(PATIENCE_S):
+        while not json.loads(get(client, f"/v1/batches/{batch_id}")[1])["results"]["ready"]:
+            await asyncio.sleep(POLL_S)
     client.close()
 
 

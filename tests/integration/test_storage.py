@@ -238,11 +238,20 @@ async def test_servers_that_fail_lose_nothing(tmp_path: Path, monkeypatch: pytes
     assert failures > 50
 
 
-async def test_another_writer_after_a_failure(world: World) -> None:
-    """A server was away, and then somebody else wrote first: the batch is taken up with that one's news."""
+@pytest.mark.parametrize("is_folded", [False, True])
+async def test_another_writer_after_a_failure(world: World, is_folded: bool) -> None:
+    """A server was away, and then somebody else wrote first: the batch is taken up with that one's news, also
+    where it ``is_folded`` before the conflict is known, while another try is under way."""
     story = world.story()
-    log = Outrun(world.log, lambda: story.command(c.ChangeBatch(changed=["limit"], limit=2)))
-    async with world.running(world.storage(log=log)) as storage:
+
+    async def deed() -> None:
+        await story.command(c.ChangeBatch(changed=["limit"], limit=2))
+        while is_folded and storage.position < await world.log.position():
+            await asyncio.sleep(0)
+        for _ in range(20 * is_folded):  # turns in which it would be taken up
+            await asyncio.sleep(0)
+
+    async with world.running(storage := world.storage(log=Outrun(world.log, deed))):
         await mixed(story)
         await world.settle(storage)
         assert storage.unfinished == 0

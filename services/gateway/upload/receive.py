@@ -169,7 +169,7 @@ class FormReader:
             raise InvalidFields((name, "given more than once"))
         self._fields += 1
         if self._fields > FIELDS_MAX:
-            raise InvalidFields((name, f"given more than {FIELDS_MAX:,} times"))
+            raise InvalidFields((name, f"the form has more than {FIELDS_MAX:,} fields"))
 
     async def _data(self, data: bytes) -> None:
         """Bytes of a file or of a field."""
